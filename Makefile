@@ -1,0 +1,74 @@
+# `make help` lists the targets. An environment that is up to date is left alone: its stamp file is
+# named after the content of the files below, so neither a second call nor a new checkout installs again.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+SHELL := /bin/bash
+BIN := $(VENV)/bin
+KEY := $(shell cat settings.ini setup.py pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+RUNTIME := $(VENV)/.runtime-$(KEY)
+LAB := $(VENV)/.lab-$(KEY)
+DEV := $(VENV)/.dev-$(KEY)
+
+# pip, without a question; shows the large downloads and what goes wrong, and nothing else
+SHOW := awk '/^ *Downloading .*[MG]B\)/ {print "  " $$2, $$3, $$4; fflush()} /^Installing coll/ {print "  unpacking"; fflush()}'
+INSTALL := set -o pipefail; $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
+
+.PHONY: help demo test env lab bench readme prepare
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     the whole job on drawn faces; ends with the path of its report (ARGS='--seed 1' adds options)"
+	@echo "make test     every notebook, then pytest"
+	@echo "make lab      JupyterLab, opened on the notebooks"
+	@echo "make bench    training speed against a plain loop, as a table"
+	@echo "make prepare  after an edit: export the modules, clean the notebooks, write README.md"
+	@echo "make readme   write README.md from nbs/index.ipynb"
+	@echo "make env      only the environment of 'make test'"
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV)"
+
+demo: $(RUNTIME)
+	@$(BIN)/fer-synth demo $(ARGS)
+
+test: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/python -m pytest -q $(ARGS)
+
+env: $(DEV)
+
+lab: $(LAB)
+	$(BIN)/jupyter lab --notebook-dir=nbs $(ARGS)
+
+bench: $(RUNTIME)
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+prepare: $(DEV)
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/python tools/readme.py
+
+readme: $(DEV)
+	$(BIN)/python tools/readme.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is not one of them ($$($(PYTHON) --version 2>&1 | tail -1))." \
+	       "Name the one to use: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON)' cannot make a virtual environment; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+
+$(RUNTIME): | $(BIN)/python
+	@echo "Installing into $(VENV), once; PyTorch is large, so this takes minutes."
+	@$(INSTALL) -e . | $(SHOW)
+	@rm -f $(VENV)/.runtime-* && touch $@
+
+$(LAB): | $(BIN)/python
+	@echo "Installing JupyterLab into $(VENV), once."
+	@$(INSTALL) -e '.[lab]' | $(SHOW)
+	@rm -f $(VENV)/.lab-* $(VENV)/.runtime-* && touch $@ $(RUNTIME)
+
+$(DEV): | $(BIN)/python
+	@echo "Installing the development environment into $(VENV), once; this takes minutes."
+	@$(INSTALL) -e '.[dev]' | $(SHOW)
+	@rm -f $(VENV)/.dev-* $(VENV)/.lab-* $(VENV)/.runtime-* && touch $@ $(LAB) $(RUNTIME)

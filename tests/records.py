@@ -1,0 +1,171 @@
+"""An invented run folder with every record that a real run leaves, for the rooms that only read records."""
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fer_synth.config import RunConfig, save_config
+from fer_synth.evaluation.compare import Predictions, compare_arms, write_predictions
+from fer_synth.recipes import wgan_gp_drawn32
+from fer_synth.runtime import image_grid
+from fer_synth.selection import (quotas, score_pool, select, selection_rows, selection_warnings, summarise, threshold_curve,
+                                 thresholds, write_selection)
+
+FIVE = ("angry", "fear", "happy", "neutral", "sad")
+
+
+def shapes(rng, labels, size=32, channels=1, noise=12.0):
+    "Simple faces, uint8 (N, C, size, size): the mouth's curve and the brows' slant tell the class."
+    y, x = np.mgrid[-1:1:size * 1j, -1:1:size * 1j]
+    out = np.empty((len(labels), channels, size, size), np.uint8)
+    for i, k in enumerate(labels):
+        curve, slant = np.cos(2.4 * k + .5), np.sin(1.7 * k)
+        dx, dy, face = rng.normal(0, .04, 2).tolist() + [rng.uniform(150, 215)]
+        u, v = x - dx, y - dy
+        picture = np.where((u / .72) ** 2 + (v / .9) ** 2 < 1, face, rng.uniform(20, 90)) - 25 * u
+        for side in (-1, 1):
+            picture[((u - side * .3) / .11) ** 2 + ((v + .2) / .08) ** 2 < 1] = 30
+            picture[(np.abs(u - side * .3) < .2) & (np.abs(v + .42 - side * slant * (u - side * .3) * .6) < .045)] = 50
+        picture[(np.abs(u) < .34) & (np.abs(v - .45 + curve * (u ** 2 * 2 - .12)) < .06)] = 60
+        for c in range(channels):
+            out[i, c] = np.clip(picture * (1 - .12 * c) + rng.normal(0, noise, picture.shape), 0, 255)
+    return out
+
+
+def softmax(x): return np.exp(x) / np.exp(x).sum(1, keepdims=True)
+
+
+def answers(rng, truth, k, skill):
+    "Probabilities of a classifier of some skill, float32 (N, K)."
+    logits = rng.normal(0, 1.2, (len(truth), k))
+    logits[np.arange(len(truth)), truth] += skill
+    return softmax(logits).astype(np.float32)
+
+
+def curves(rng, cfg: RunConfig, classes, arms, rounds):
+    "The lines of stats.jsonl."
+    lines, t = [], 0.0
+    def log(stage, step, **numbers):
+        nonlocal t
+        t += .8
+        lines.append({"stage": stage, "step": step, "seconds": round(t, 2), **{n: round(float(v), 5) for n, v in numbers.items()}})
+    def classifier(stage, floor):
+        for e in range(1, 13):
+            log(stage, e * 59, loss=1.6 * .86 ** e + .15, val_loss=floor + .6 * .7 ** e + .012 * max(0, e - 7) + rng.normal(0, .01),
+                val_accuracy=.62 - .4 * .7 ** e + rng.normal(0, .006))
+    suffixes = [f"-{c}" for c in classes] if cfg.gan.per_class else [""]
+    for s in suffixes if rounds else ():
+        for i in range(10, 301, 10):
+            log(f"warmup-1{s}", i, loss=.2 + .5 * .985 ** i, perceptual=.12 + .3 * .985 ** i, pixel=.08 + .2 * .985 ** i)
+    classifier("judge-0", .95)
+    for r in range(1, rounds + 1):
+        for s in suffixes:
+            for i in range(10, (cfg.gan.steps if r == 1 else cfg.gan.later_steps) + 1, 10):
+                gap, penalty = (9 if r == 1 else 4) * .99 ** i + 1.6 + rng.normal(0, .25), 2.5 * .97 ** i + .12 + abs(rng.normal(0, .02))
+                log(f"gan-{r}{s}", i, loss_critic=penalty - gap, loss_gen=-2 + gap / 3 + rng.normal(0, .2), gap=gap, penalty=penalty,
+                    grad_critic=2 + penalty, grad_gen=.4 + .1 * rng.random(), images_per_s=900 + rng.normal(0, 20))
+        if r < rounds: classifier(f"judge-{r}", .9)
+    for seed in range(cfg.compare.seeds):
+        for arm in arms: classifier(f"compare-{arm}-{seed}", {"real": .95, "balanced": .92, "augmented": .9}[arm])
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def make_pool(rng, cfg, classes, made, quality, round, size, channels):
+    "Images, labels and the judge's probabilities of one round; class 1 is the hard one."
+    labels = np.repeat(np.arange(len(classes)), made)
+    skill = np.full(len(classes), quality + .4 * round)
+    skill[1 % len(classes)] -= 2
+    logits = rng.normal(0, 1.2, (len(labels), len(classes)))
+    logits[np.arange(len(labels)), labels] += skill[labels]
+    return shapes(rng, labels, size, channels, noise=22), labels, softmax(logits)
+
+
+def write_samples(folder, cfg, rng, classes, rounds):
+    "The sample grids of each stage: noise that turns into faces."
+    k, size, channels = len(classes), cfg.data.size, cfg.data.channels
+    moments = [("warmup-1", 150, .8), ("warmup-1", 300, .7)] + [("gan-1", s, .6 * .6 ** (s / 50)) for s in range(50, cfg.gan.steps + 1, 50)]
+    for r in range(2, rounds + 1): moments.append((f"gan-{r}", cfg.gan.later_steps, .03))
+    latents = shapes(np.random.default_rng(5), np.repeat(np.arange(k), 8), size, channels, noise=4).astype(float)
+    for stage, step, blur in moments if rounds else ():
+        now = np.clip(latents * (1 - blur) + blur * (110 + rng.normal(0, 45, latents.shape)), 0, 255).astype(np.uint8)
+        parts = [(f"-{c}", now[i * 8:i * 8 + 8]) for i, c in enumerate(classes)] if cfg.gan.per_class else [("", now)]
+        for suffix, images in parts: image_grid(images, 8).save(folder / "samples" / f"{stage}{suffix}-{step:06d}.png")
+    image_grid(shapes(rng, np.repeat(np.arange(k), 8), size, channels), 8).save(folder / "samples" / "real.png")
+
+
+def data_report(cfg, classes, counts):
+    "What data.json holds."
+    held = {c: 60 for c in classes}
+    return {"source": cfg.data.source, "size": cfg.data.size, "channels": cfg.data.channels, "classes": list(classes),
+            "counts": {"train": counts, "val": held, "test": {c: 120 for c in classes}},
+            "found": {"train": {c: n + 63 for c, n in counts.items()}, "test": {c: 120 for c in classes}},
+            "duplicates": {"groups": 14, "images": 31, "across_splits": 4, "conflicting": 2}, "dropped": {c: i for i, c in enumerate(classes)},
+            "blank": 2, "blank_names": ["train/sad/0007.png", "train/sad/0011.png"], "skipped": 0, "skipped_names": [],
+            "limited": {c: 0 for c in classes}, "fingerprint": "5f3a9c0d1e7b2468"}
+
+
+ENV = {"python": "3.11.2", "torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.3.1", "fer_synth": "0.1.0", "platform": "Linux-6.1-x86_64",
+       "cpu": "Invented CPU @ 2.10GHz", "cores": 2, "threads": 2, "device": "cpu", "gpu": None, "git_commit": None}
+
+
+def make_records(
+    folder,                                  # run folder to make
+    classes=FIVE,                            # class names
+    rounds=2,                                # rounds of the GAN; 0 for a run of the classifier alone
+    arms=("real", "balanced", "augmented"),  # compared classifiers
+    seeds=3,                                 # paired seeds
+    channels=1,                              # 1 grey, 3 RGB
+    size=32,                                 # pixels
+    source="drawn",                          # "drawn" or a path
+    threshold=.5,                            # 1.0 keeps no image at all
+    gain=.12,                                # how much better `augmented` is
+    made=70,                                 # candidates of each class and round
+    per_class=False,                         # one GAN for each class
+) -> Path:
+    "Write a complete run folder of invented records; the same arguments give the same bytes."
+    folder, rng, k = Path(folder), np.random.default_rng(len(classes)), len(classes)
+    if "augmented" not in arms: rounds = 0
+    for name in ("checkpoints", "samples", "pool", "figures"): (folder / name).mkdir(parents=True, exist_ok=True)
+    cfg = wgan_gp_drawn32()
+    cfg = replace(cfg, data=replace(cfg.data, source=source, size=size, channels=channels), selection=replace(cfg.selection, threshold=threshold),
+                  rounds=replace(cfg.rounds, count=max(1, rounds)), compare=replace(cfg.compare, arms=arms, seeds=seeds, bootstrap=300),
+                  gan=replace(cfg.gan, per_class=per_class))
+    counts = {c: (60, 45, 110, 80, 70)[i % 5] for i, c in enumerate(classes)}
+    save_config(cfg, folder / "config.json")
+    (folder / "env.json").write_text(json.dumps(ENV))
+    (folder / "data.json").write_text(json.dumps(data_report(cfg, classes, counts)))
+    (folder / "stats.jsonl").write_text(curves(rng, cfg, classes, arms, rounds))
+    write_samples(folder, cfg, rng, classes, rounds)
+    truth = {s: np.repeat(np.arange(k), n) for s, n in (("val", 60), ("test", 120))}
+    val_probs, tables, summaries, warnings, curve = answers(rng, truth["val"], k, 1.6), [], [], [], {}
+    for r in range(1, rounds + 1):
+        images, labels, probs = make_pool(rng, cfg, classes, made, 1.4, r, size, channels)
+        if r == 1: images[3] = 128
+        rows = np.arange(len(labels), dtype=np.int64) + 1000 * r
+        np.savez(folder / "pool" / f"round-{r}.npz", images=images, labels=labels, seeds=rows, probs=probs.astype(np.float32),
+                 generator=np.full(len(labels), f"9a{r}f"), round=r)
+        scores, empty = score_pool(probs, labels), images.max((1, 2, 3)) == images.min((1, 2, 3))
+        least, wanted = thresholds(cfg.selection, classes, val_probs, truth["val"]), quotas(cfg.selection, classes, counts)
+        kept, reasons = select(scores, labels, least, wanted, classes, "made", empty)
+        tables.append(selection_rows(r, labels, rows, f"9a{r}f", scores, kept, reasons, classes))
+        summaries.append({"round": r, "classes": summarise(scores, labels, reasons, least, wanted, counts, classes)})
+        warnings += [f"Round {r}: {w}" for w in selection_warnings(summaries[-1]["classes"], scores, labels, empty)]
+        curve = threshold_curve(scores, labels, val_probs, truth["val"], classes, empty)
+    if rounds: write_selection(folder / "selection.csv", tables, classes)
+    p = Predictions(tuple(classes), tuple(arms), tuple(range(seeds)), np.arange(k * 60).astype("U16"), truth["val"],
+                    np.arange(k * 60, k * 180).astype("U16"), truth["test"])
+    skill = {"real": 1.2, "balanced": 1.23, "augmented": 1.23 + gain}
+    for split, t in truth.items():
+        hard = rng.normal(0, 1, (len(t), k))
+        for arm in arms:
+            for s in p.seeds:
+                logits = hard + rng.normal(0, .6, hard.shape)
+                logits[np.arange(len(t)), t] += skill[arm] + rng.normal(0, .04)
+                p.probs[f"{arm}/{s}/{split}"] = softmax(logits).astype(np.float32)
+    write_predictions(folder / "predictions.npz", p)
+    stages = {"judge-0": 8.1, "compare": 41.7} | ({"warmup-1": 9.5, "gan-1": 102.0, "pool-1": 4.2} if rounds else {})
+    metrics = {"classes": list(classes), **compare_arms(p, "test", n=300), "selection": {"rounds": summaries, "warnings": warnings},
+               "threshold_curve": curve, "resources": {"seconds": round(sum(stages.values()), 1), "peak_memory_gib": 1.274, "stages": stages}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder

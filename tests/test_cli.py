@@ -1,0 +1,259 @@
+"The command line from outside: what it calls, what it prints, and how it ends."
+import dataclasses
+import errno
+import inspect
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import fer_synth
+from fer_synth import cli
+from fer_synth.config import RunConfig, UserError, diff_config, load_config, save_config
+from fer_synth.recipes import RECIPES, get_recipe
+
+TINY = ("--recipe", "tiny_wgan_gp")
+
+
+@pytest.fixture
+def rooms(monkeypatch, tmp_path):
+    "Stand-ins for the rooms that train and draw; `calls` is what they were asked."
+    calls = []
+
+    def note(name, answer):
+        def called(*args):
+            calls.append((name, *args))
+            return answer(*args)
+        return called
+
+    fakes = {
+        "experiment": dict(run=note("run", lambda cfg, out: out), resume=note("resume", lambda out: out),
+                           generate=note("generate", lambda run, name, n, out: out), baseline=note("baseline", lambda cfg, n, out: ("a table", out))),
+        "report": dict(make_report=note("make_report", lambda run: run / "report.html")),
+        "data": {}, "data.drawn": dict(load_faces=note("load_faces", lambda cfg: "faces")), "data.faces": dict(describe=note("describe", lambda faces: "facts")),
+    }
+    for name, members in fakes.items():
+        module = types.ModuleType("fer_synth." + name)
+        module.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, "fer_synth." + name, module)
+        if "." not in name: monkeypatch.setattr(fer_synth, name, module, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return types.SimpleNamespace(calls=calls, experiment=sys.modules["fer_synth.experiment"])
+
+
+def shell(*words, **kwargs):
+    "Run the command in a process of its own."
+    return subprocess.run([sys.executable, "-c", "import sys; from fer_synth.cli import main; sys.exit(main())", *words],
+                          capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, **kwargs)
+
+
+def is_one_sentence(text: str) -> bool:
+    return text.startswith("fer-synth: ") and text.count("\n") == 1 and len(text) > 25 and not re.search(r"Traceback|[│╭─]|\?\.$", text)
+
+
+def test_run_changes_the_named_fields_of_the_recipe_only(rooms, capsys):
+    assert cli.main(["run", *TINY, "--seed", "3", "--data", "faces.zip", "--data.size=24", "--gan.per-class", "--skip-bad", "--out", "here"]) == 0
+    name, cfg, out = rooms.calls[0]
+    assert name == "run" and out == Path("here") and type(cfg) is RunConfig
+    assert diff_config(get_recipe("tiny_wgan_gp"), cfg) == {
+        "seed": (0, 3), "data.source": ("drawn", "faces.zip"), "data.size": (16, 24), "data.skip_bad": (False, True), "gan.per_class": (False, True)}
+    assert rooms.calls[1] == ("make_report", Path("here"))
+    assert capsys.readouterr().out.splitlines()[-1] == f"Report: {Path('here') / 'report.html'}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_without_options_is_the_recipe(rooms, recipe):
+    assert cli.main(["run", "--recipe", recipe]) == 0
+    assert rooms.calls[0][1] == get_recipe(recipe)
+    assert re.fullmatch(rf"runs.{recipe}-\d{{8}}-\d{{6}}", str(rooms.calls[0][2]))
+
+
+def test_every_field_can_be_given_and_arrives(rooms):
+    "Each option with a value that differs from the recipe's; what arrives must hold all of them."
+    start, words, wanted = get_recipe("tiny_wgan_gp"), [], {}
+    for group in dataclasses.fields(RunConfig):
+        part = getattr(start, group.name)
+        for f in dataclasses.fields(part) if dataclasses.is_dataclass(part) else []:
+            dotted, value = f"{group.name}.{f.name}", getattr(part, f.name)
+            option = "--" + dotted.replace("_", "-")
+            if isinstance(value, bool): words.append(option.replace(".", ".no-") if value else option); wanted[dotted] = not value
+            elif isinstance(value, int): words += [option, str(value * 2 + 3 if dotted != "data.channels" else 3)]; wanted[dotted] = int(words[-1])
+            elif isinstance(value, float) and value > 1: words += [option, str(value + 1.5)]; wanted[dotted] = value + 1.5
+            elif isinstance(value, float): words += [option, "0.25" if value != .25 else "0.125"]; wanted[dotted] = float(words[-1])
+    words[words.index("--data.size") + 1] = "48"; wanted["data.size"] = 48
+    assert cli.main(["run", *TINY, *words]) == 0
+    assert {k: v for k, (_, v) in diff_config(start, rooms.calls[0][1]).items()} == wanted
+
+
+def test_a_saved_config_is_a_start(rooms, tmp_path):
+    cfg = dataclasses.replace(get_recipe("tiny_wgan_gp"), seed=7)
+    save_config(cfg, tmp_path / "c.json")
+    assert cli.main(["run", "--config", "c.json", "--threads", "2"]) == 0
+    assert diff_config(load_config(tmp_path / "c.json"), rooms.calls[0][1]) == {"threads": (0, 2)}
+
+
+def test_lists_and_thresholds_by_class(rooms):
+    assert cli.main(["run", *TINY, "--data.classes", "happy", "sad", "--selection.class-thresholds", "happy", "0.9", "sad", "0.4"]) == 0
+    cfg = rooms.calls[0][1]
+    assert cfg.data.classes == ("happy", "sad") and cfg.selection.class_thresholds == {"happy": .9, "sad": .4}
+
+
+def test_the_other_commands_call_one_function_each(rooms, capsys):
+    assert cli.main(["demo", "--threads", "1"]) == 0
+    assert diff_config(get_recipe("wgan_gp_drawn32"), rooms.calls[0][1]) == {"threads": (0, 1)}
+    assert cli.main(["generate", "r", "--class", "happy", "--n", "5", "--out", "o"]) == 0
+    assert cli.main(["report", "r"]) == 0 and cli.main(["resume", "r"]) == 0
+    r = Path("r")
+    assert rooms.calls[2:] == [("generate", r, "happy", 5, Path("o")), ("make_report", r), ("resume", r), ("make_report", r)]
+    rooms.calls.clear(); capsys.readouterr()
+    assert cli.main(["data", "--data", "faces.zip", "--skip-bad"]) == 0
+    assert rooms.calls[0][1].source == "faces.zip" and rooms.calls[0][1].skip_bad and rooms.calls[1] == ("describe", "faces")
+    assert cli.main(["baseline", "--recipe", "wgan_gp_fer32", "--data", "f.zip", "--seeds", "4", "--clf.epochs", "2"]) == 0
+    assert diff_config(get_recipe("wgan_gp_fer32"), rooms.calls[2][1]) == {"data.source": ("fer2013.zip", "f.zip"), "clf.epochs": (12.0, 2.0)}
+    assert rooms.calls[2][2] == 4 and rooms.calls[2][3].name.startswith("baseline-") and capsys.readouterr().out.startswith("facts\na table\n")
+
+
+BAD = {
+    "unknown command": (["trian"], "'trian'"),
+    "unknown recipe": (["run", "--recipe", "tiny_wgan"], "did you mean 'tiny_wgan_gp'?"),
+    "no recipe": (["run", "--gan.steps", "3"], "--recipe"),
+    "recipe without a name": (["run", "--recipe"], "--recipe needs a value"),
+    "recipe and config": (["run", *TINY, "--config", "c.json"], "one of them"),
+    "missing config file": (["run", "--config", "c.json"], "c.json does not exist"),
+    "unknown field": (["run", *TINY, "--gan.stepz", "9"], "did you mean '--gan.steps'?"),
+    "unknown field with equals": (["run", *TINY, "--gan.stepz=9"], "did you mean '--gan.steps'?"),
+    "unknown field of another command": (["data", "--gan.steps", "9"], "'--gan.steps'"),
+    "word out of place": (["run", *TINY, "faces.zip"], "'faces.zip'"),
+    "letters for a number": (["run", *TINY, "--gan.steps", "many"], "'many' is not a whole number"),
+    "letters for a fraction": (["run", *TINY, "--clf.lr", "fast"], "'fast' is not a number"),
+    "no value": (["run", *TINY, "--gan.steps"], "--gan.steps"),
+    "unknown choice": (["run", *TINY, "--clf.arch", "vgg"], "'small_resnet'"),
+    "out of range": (["run", *TINY, "--data.size", "20"], "data.size is 20"),
+    "negative seeds": (["baseline", "--seeds", "0"], "--seeds is 0"),
+    "no class": (["generate", "r", "--out", "o"], "--class"),
+    "no faces": (["generate", "r", "--class", "happy", "--n", "0", "--out", "o"], "--n is 0"),
+    "no run folder": (["resume"], "RUN"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_words_end_in_one_sentence_and_call_nothing(rooms, capsys, case):
+    words, part = BAD[case]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert is_one_sentence(said.err) and part in said.err and not said.out
+    assert not rooms.calls and not os.listdir()
+
+
+def test_the_sentence_of_a_room_is_passed_on(rooms, capsys, monkeypatch):
+    def fails(cfg, out): raise UserError("faces.zip does not exist;\n give the path of a folder.")
+    monkeypatch.setattr(rooms.experiment, "run", fails)
+    assert cli.main(["run", *TINY]) == 2
+    assert capsys.readouterr().err == "fer-synth: faces.zip does not exist; give the path of a folder.\n"
+
+
+def test_a_bug_keeps_its_traceback(rooms, monkeypatch):
+    def fails(cfg, out): raise ValueError("a bug")
+    monkeypatch.setattr(rooms.experiment, "run", fails)
+    with pytest.raises(ValueError, match="a bug"): cli.main(["run", *TINY])
+
+
+def stops(error, begun):
+    def run(cfg, out):
+        if begun:
+            out.mkdir(parents=True)
+            save_config(cfg, out / "config.json")
+        raise error
+    return run
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_ctrl_c_names_the_command_that_goes_on(rooms, capsys, monkeypatch, begun):
+    monkeypatch.setattr(rooms.experiment, "run", stops(KeyboardInterrupt(), begun))
+    assert cli.main(["run", *TINY, "--out", "a b"]) == 130
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and ("fer-synth resume 'a b'" in said) == begun
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error: No space left on device (os error 28)")])
+def test_a_full_disk_is_one_sentence(rooms, capsys, monkeypatch, error):
+    monkeypatch.setattr(rooms.experiment, "run", stops(error, True))
+    assert cli.main(["run", *TINY, "--out", "r"]) == 2
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and "No room left" in said and "fer-synth resume r" in said
+
+
+def test_a_folder_that_may_not_be_written_is_one_sentence(rooms, capsys, monkeypatch):
+    monkeypatch.setattr(rooms.experiment, "run", stops(PermissionError(errno.EACCES, "Permission denied", "locked/r"), False))
+    assert cli.main(["run", *TINY, "--out", "locked/r"]) == 2
+    assert is_one_sentence(said := capsys.readouterr().err) and "locked/r" in said
+
+
+def comments(kind) -> dict[str, str]:
+    "The comment behind each field of a dataclass and of the groups inside it, by option name."
+    found = {}
+    for base in reversed(kind.__mro__[:-1]):
+        for name, text in re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(base), re.M): found["--" + name.replace("_", "-")] = text
+    for f in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(f.default_factory):
+            found |= {f"--{f.name}.{o[2:]}": t for o, t in comments(f.default_factory).items()}
+    return found
+
+
+@pytest.mark.parametrize("command, kind, positional", [
+    ("run", cli.RunOptions, ()), ("demo", cli.RunOptions, ()), ("data", cli.DataOptions, ()), ("baseline", cli.BaselineOptions, ()),
+    ("generate", cli.GenerateOptions, ("--run",)), ("report", cli.FolderOptions, ("--run",)), ("resume", cli.FolderOptions, ("--run",))])
+def test_help_explains_every_option_by_its_comment(capsys, command, kind, positional):
+    assert cli.main([command, "--help"]) == 0
+    shown = " ".join(re.sub(r"[│╭╰╮╯─|]", " ", capsys.readouterr().out).split())
+    expected = comments(kind)
+    assert cli.COMMANDS[command].__doc__ in shown
+    for option, text in expected.items():
+        assert " ".join(text.split()) in shown, option
+        assert option in positional or option == "--class-name" or option in shown, option
+    assert set(cli.option_names(kind)) == set(expected), "an option has no comment, and so no help"
+
+
+def test_the_recipes_named_in_the_help_are_those_that_exist():
+    assert set(re.findall(r"\w+_gp\w*", comments(cli.RunOptions)["--recipe"])) == set(RECIPES)
+
+
+def test_help_lists_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+    assert set(re.findall(r"^  (\w+)", capsys.readouterr().out, re.M)) == set(cli.COMMANDS)
+    assert cli.main([]) == 0 and cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(fer_synth.__version__)
+
+
+def test_help_does_not_wait_for_pytorch():
+    code = "import sys; from fer_synth.cli import main; s = main(['run', '--help']); sys.exit(s or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_exit_status_of_the_process(tmp_path):
+    bad = shell("run", *TINY, "--gan.stepz", "3", cwd=tmp_path)
+    assert bad.returncode == 2 and is_one_sentence(bad.stderr) and not bad.stdout
+    good = shell("--version")
+    assert good.returncode == 0 and good.stdout == fer_synth.__version__ + "\n" and not good.stderr
+
+
+@pytest.mark.parametrize("words", [("data", "--data", "no/such/faces.zip"), ("run", *TINY, "--data", "no/such/faces.zip", "--out", "r"),
+                                   ("resume", "no/such/run"), ("report", "no/such/run"), ("generate", "no/such/run", "--class", "happy", "--out", "g")])
+def test_a_missing_path_is_named_and_nothing_is_left_behind(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(list(words)) == 2
+    assert is_one_sentence(said := capsys.readouterr().err) and "no/such" in said
+    assert not os.listdir()
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = ("import sys\nfrom fer_synth import cli\ndef chat(args):\n    for i in range(20000): print(i, 'x' * 50)\n"
+            "cli.COMMANDS['data'] = chat\nsys.exit(cli.main(['data']))")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline(); process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == 141 and not said

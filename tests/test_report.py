@@ -1,0 +1,227 @@
+"The page of a run: complete, self-contained, honest about what is missing, and drawn from records alone."
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from records import FIVE, make_records
+
+from fer_synth import report
+from fer_synth.config import UserError
+from fer_synth.evaluation.compare import sentence
+from fer_synth.report import PICTURES, affordable, make_figures, make_report, pct, read_records, span
+
+
+class Page(HTMLParser):
+    "Collects what the tests ask about, and checks that every element is closed."
+    VOID = {"meta", "link", "img", "source", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID: self.open.append(tag)
+
+    def handle_endtag(self, tag): assert self.open.pop() == tag
+
+    def handle_data(self, data): self.words.append(data)
+
+    def all(self, tag): return [a for t, a in self.tags if t == tag]
+
+    @property
+    def text(self): return " ".join(" ".join(self.words).split())
+
+
+def page_of(run): return Page(make_report(run).read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = make_records(tmp_path_factory.mktemp("report") / "run")
+    make_report(path)
+    return path
+
+
+@pytest.fixture
+def copy(run, tmp_path): return shutil.copytree(run, tmp_path / "run")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    "Draws no pictures, for tests of text."
+    monkeypatch.setattr(report, "draw_pictures", lambda r, folder: [])
+
+
+def edit(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_self_contained(run):
+    text = (run / "report.html").read_text()
+    page = Page(text)
+    assert not {"script", "iframe", "object", "base", "form"} & {t for t, _ in page.tags}
+    for tag, attrs in page.tags:
+        for name in ("src", "srcset", "href", "poster", "data"):
+            assert attrs.get(name, "data:").startswith("data:"), (tag, name)
+        assert not any(name.startswith("on") for name in attrs)
+    style = re.search(r"<style>(.*?)</style>", text, re.S)[1]
+    assert "url(" not in style and "@import" not in style
+    assert len(text) < 2_600_000
+
+
+def test_images_are_described_and_sized(run):
+    images = Page((run / "report.html").read_text()).all("img")
+    assert len(images) == len(PICTURES)
+    assert all(a["alt"] and 100 < int(a["width"]) <= 900 and int(a["height"]) > 50 for a in images)
+
+
+def test_numbers_of_the_records(run):
+    text, metrics = Page((run / "report.html").read_text()).text, json.loads((run / "metrics.json").read_text())
+    assert sentence(metrics["differences"], metrics["arms"]).split(": ")[1] in text
+    for arm, e in metrics["arms"].items():
+        for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
+            assert f"{pct(e['mean'][name])} [{pct(e['interval'][name][0])}, {pct(e['interval'][name][1])}]" in text
+        assert all(pct(v) in text for v in e["mean"]["recall"].values()) and f"{e['mean']['nll']:.3f}" in text
+    assert all(span(d) in text for d in metrics["differences"])
+    assert all(w in text for w in metrics["selection"]["warnings"])
+    assert "14 groups with 31 images; 4 of the groups reach across splits" in text
+
+
+def test_same_records_same_page(run, copy):
+    assert make_report(copy).read_bytes() == (run / "report.html").read_bytes()
+    for path in (run / "figures").glob("*.png"): assert path.read_bytes() == (copy / "figures" / path.name).read_bytes()
+    assert not [p for p in copy.rglob(".*")]          # nothing half-written stays behind
+
+
+def test_figures_from_records_only(run, copy):
+    "Checkpoints and the source of the data are not needed."
+    shutil.rmtree(copy / "checkpoints")
+    shutil.rmtree(copy / "figures")
+    paths = make_figures(copy)
+    assert [p.name for p in paths] == [n + end for n in PICTURES for end in (".png", "-phone.png")]
+    assert all(Image.open(p).width == (1800 if "-phone" not in p.name else 720) for p in paths if "recall" not in p.name)
+
+
+def test_faces_are_enlarged_by_whole_pixels(run):
+    "A face of the pool stands in the picture pixel for pixel, twice as large an even number of times."
+    records = read_records(run)
+    with Image.open(run / "figures" / "faces-generated.png") as f: sheet = np.asarray(f.convert("RGB"))[..., 0]
+    face = records.samples[-1]["images"][0, 0, 0]
+    big = face.repeat(6, 0).repeat(6, 1)
+    starts = np.argwhere(sheet[:150, :60] == big[0, 0])
+    assert any((sheet[y:y + 192, x:x + 192] == big).all() for y, x in starts)
+
+
+@pytest.mark.parametrize("name", ["config.json", "env.json", "data.json", "stats.jsonl", "metrics.json", "predictions.npz", "selection.csv",
+                                  "pool/round-2.npz", "samples/real.png"])
+def test_missing_record(copy, name):
+    (copy / "report.html").unlink()
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=re.escape(name)): make_report(copy)
+    assert not (copy / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.json", "predictions.npz", "pool/round-2.npz", "samples/gan-1-000050.png"])
+def test_damaged_record(copy, name):
+    data = (copy / name).read_bytes()
+    (copy / name).write_bytes(data[:len(data) // 2])
+    with pytest.raises(UserError, match=re.escape(name)): make_report(copy)
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(UserError, match="config.json"): make_report(tmp_path)
+    with pytest.raises(UserError, match="config.json"): make_report(tmp_path / "nowhere")
+
+
+def test_no_samples(copy):
+    for p in (copy / "samples").glob("[wg]*.png"): p.unlink()
+    with pytest.raises(UserError, match="samples"): make_report(copy)
+
+
+def test_records_of_two_runs(copy):
+    def change(m): m["arms"]["augmented"]["confusion"][1][1] -= 1
+    edit(copy / "metrics.json", change)
+    with pytest.raises(UserError, match="does not agree"): make_report(copy)
+
+
+def test_half_a_line_of_stats(copy, quick):
+    with open(copy / "stats.jsonl", "a") as f: f.write('{"stage": "gan-2", "st')
+    assert "All numbers" in page_of(copy).text
+
+
+def test_hostile_names(tmp_path):
+    "Class names and messages are text, whatever they look like, on the page and in the pictures."
+    names = ("<b>x", "a&b\"'", "$\\frac{x}$", "_under-score", "é 日")
+    page = page_of(make_records(tmp_path / "<i>run", classes=names, source="<script>alert(1)</script>.zip"))
+    assert all(n in page.text for n in names) and "<script>alert(1)</script>.zip" in page.text
+    assert not {"b", "i", "script"} & {t for t, _ in page.tags}
+
+
+def test_one_round_without_balanced(tmp_path):
+    run = make_records(tmp_path / "run", rounds=1, arms=("real", "augmented"))
+    page = page_of(run)
+    assert "augmented − real" in page.text and "balanced" not in page.text.replace("balanced_rows", "") and "Round 2" not in page.text
+    assert len(page.all("img")) == len(PICTURES)
+
+
+def test_without_augmented(tmp_path):
+    page = page_of(make_records(tmp_path / "run", arms=("real", "balanced")))
+    assert "Not asked" in page.text and "balanced − real" in page.text and "Kept and dropped" not in page.text
+    assert len(page.all("img")) == 4
+
+
+def test_classifier_alone(tmp_path):
+    page = page_of(make_records(tmp_path / "run", arms=("real",), seeds=1))
+    assert "Not asked" in page.text and "lost recall" not in page.text and len(page.all("img")) == 3
+
+
+def test_nothing_kept(tmp_path):
+    page = page_of(make_records(tmp_path / "run", threshold=1.0, rounds=1))
+    assert "Not tested: no generated face was kept" in page.text
+    assert "none of" in page.text                                   # the warnings with their advice
+
+
+def test_many_rgb_classes(tmp_path):
+    "Twelve classes in colour, one GAN for each: the page stays small enough to mail, and every picture is there."
+    names = tuple(f"emotion {i}" for i in range(12))
+    run = make_records(tmp_path / "run", classes=names, channels=3, size=48, per_class=True, rounds=1, seeds=2, made=30)
+    records, page = read_records(run), page_of(run)
+    assert records.samples[0]["images"].shape == (12, 8, 3, 48, 48) and records.samples[-1]["when"] == "round 1\nstep 250"
+    assert len(page.all("img")) == len(PICTURES) and (run / "report.html").stat().st_size < 2_600_000
+
+
+def test_real_faces_only_when_drawn(tmp_path, run):
+    "Pictures of a data set that must not be published do not enter the page."
+    assert read_records(run).real is not None
+    other = make_records(tmp_path / "run", source="fer2013.zip", rounds=1)
+    (other / "samples" / "real.png").unlink()
+    assert "faces-real.png" not in {p.name for p in make_figures(other)}
+
+
+def test_phone_pictures_give_way(run):
+    files = list((run / "figures").glob("*.png"))
+    wide = {p for p in files if not p.stem.endswith("-phone")}
+    assert affordable(files, 0) == wide and affordable(files, 10 ** 9) == set(files)
+
+
+def test_claims_need_five_seeds(tmp_path, quick):
+    assert "Fewer than five seeds" in page_of(make_records(tmp_path / "three", rounds=1)).text
+    assert "Fewer than five seeds" not in page_of(make_records(tmp_path / "five", rounds=1, seeds=5, gain=.6)).text
+
+
+def test_command_repeats_the_run(run):
+    "The command on the page is one that the command line understands, and gives the same config."
+    cli = pytest.importorskip("fer_synth.cli")
+    words = re.search(r"fer-synth run (--config \S+)", Page((run / "report.html").read_text()).text)[1].split()
+    words[1] = str(run.parent / words[1])
+    assert cli.starting_config(words) == read_records(run).cfg
+    assert FIVE == tuple(read_records(run).classes)
