@@ -11,9 +11,11 @@ RUNTIME := $(VENV)/.runtime-$(KEY)
 LAB := $(VENV)/.lab-$(KEY)
 DEV := $(VENV)/.dev-$(KEY)
 
-# pip, without a question; shows the large downloads and what goes wrong, and nothing else
+# pip, without a question. The large downloads are shown as they come; all else goes to a log whose end is shown on failure.
+LOG := $(VENV)/install.log
 SHOW := awk '/^ *Downloading .*[MG]B\)/ {print "  " $$2, $$3, $$4; fflush()} /^Installing coll/ {print "  unpacking"; fflush()}'
-INSTALL := set -o pipefail; $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
+INSTALL = set -o pipefail; $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt \
+	  -e '.$(1)' 2>&1 | tee $(LOG) | $(SHOW) || { grep -v '^WARNING' $(LOG) | tail -n 20; echo "The installation failed; all of it is in $(LOG)."; exit 1; }
 
 .PHONY: help demo test env lab bench readme prepare
 .DEFAULT_GOAL := help
@@ -60,15 +62,15 @@ $(BIN)/python:
 
 $(RUNTIME): | $(BIN)/python
 	@echo "Installing into $(VENV), once; PyTorch is large, so this takes minutes."
-	@$(INSTALL) -e . | $(SHOW)
+	@$(call INSTALL,)
 	@rm -f $(VENV)/.runtime-* && touch $@
 
 $(LAB): | $(BIN)/python
 	@echo "Installing JupyterLab into $(VENV), once."
-	@$(INSTALL) -e '.[lab]' | $(SHOW)
+	@$(call INSTALL,[lab])
 	@rm -f $(VENV)/.lab-* $(VENV)/.runtime-* && touch $@ $(RUNTIME)
 
 $(DEV): | $(BIN)/python
 	@echo "Installing the development environment into $(VENV), once; this takes minutes."
-	@$(INSTALL) -e '.[dev]' | $(SHOW)
+	@$(call INSTALL,[dev])
 	@rm -f $(VENV)/.dev-* $(VENV)/.lab-* $(VENV)/.runtime-* && touch $@ $(LAB) $(RUNTIME)

@@ -67,6 +67,7 @@ class WarmupConfig:
     batch: int = 64  # images a step
     lr: float = 2e-3  # Adam's learning rate for the generator
     code_lr: float = 0.05  # Adam's learning rate for the latent codes (paired only)
+    codes: Literal["pca", "class_pca", "random"] = "class_pca"  # first codes (paired only): principal components of the images, or of what is left of them without their class's mean
     perceptual: float = 1.0  # weight of the L1 distance in feature space
     pixel: float = 1.0  # weight of the L1 distance between pixels
     features: Literal["classifier", "vgg19"] = "classifier"  # whose features; vgg19 needs torchvision's weights on this machine
@@ -81,12 +82,13 @@ class GanConfig:
     gen_width: int = 64  # channels of the generator at half resolution
     critic_width: int = 64  # channels of the critic at half resolution
     batch: int = 64  # images a step
+    critic_first: int = 100  # critic updates before the generator's first step
     steps: int = 1000  # generator steps in the first round
     later_steps: int = 300  # generator steps in each later round
     critic_steps: int = 5  # critic steps for each generator step
     lr_gen: float = 3e-4  # Adam's learning rate of the generator
     lr_critic: float = 3e-4  # Adam's learning rate of the critic
-    beta1: float = 0.0  # Adam's first beta, both networks
+    beta1: float = 0.5  # Adam's first beta, both networks
     beta2: float = 0.99  # Adam's second beta, both networks
     penalty: float = 10.0  # weight of the gradient penalty
     penalty_every: int = 1  # compute the penalty at every n-th critic step, n times as heavy (lazy regularisation)
@@ -185,7 +187,7 @@ _POSITIVE = """data.size data.max_gib clf.epochs clf.batch clf.lr clf.evals_per_
     gan.log_every gan.sample_every gan.checkpoint_every selection.max_pool rounds.count compare.seeds compare.bootstrap
     data.drawn_holdout""".split()
 _NOT_NEGATIVE = """data.limit data.split_seed clf.shift clf.patience warmup.steps warmup.perceptual warmup.pixel gan.later_steps
-    gan.penalty selection.target threads seed""".split()
+    gan.penalty gan.critic_first selection.target threads seed""".split()
 _SHARE = """data.val_share data.test_share data.difficulty clf.dropout gan.beta1 gan.beta2 gan.ema selection.threshold
     selection.min_precision rounds.cap compare.level""".split()
 

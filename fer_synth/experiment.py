@@ -129,7 +129,7 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
     if before: objective.load(before[0])
     steps = cfg.gan.steps if round == 1 else cfg.gan.later_steps
     with job.stage(f"gan-{round}"):
-        train(objective, f"gan-{round}{member.suffix}", steps, job.run, job.stats, cfg, cfg.gan.batch * (cfg.gan.critic_steps + 1), n, job.show)
+        train(objective, f"gan-{round}{member.suffix}", steps, job.run, job.stats, cfg, cfg.gan.batch * (cfg.gan.critic_steps + 1), n, job.show, fresh=round == 1)
     member.gen = objective.sampler()
 
 # %% ../nbs/70_experiment.ipynb #05f21be0

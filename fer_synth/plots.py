@@ -152,9 +152,10 @@ def faces_over_training(
     classes,             # class names
     each: int = 2,       # latent codes of each class to follow
     width: float = WIDE, # inches
+    most: int = 9,       # moments at most
 ) -> Figure:
     "One latent code a row, time from left to right; as many moments as the width has room for, first and last included."
-    shown = [samples[i] for i in spread(len(samples), 9 if width > 6 else 5)]
+    shown = [samples[i] for i in spread(len(samples), min(most, 9 if width > 6 else 5))]
     n = len(shown)
     images = [s["images"][k, e] for k in range(len(classes)) for e in range(each) for s in shown]
     captions = [""] * (len(images) - n) + [s["when"] for s in shown]
@@ -241,10 +242,11 @@ def kept_and_dropped(
     rows: dict,          # columns of selection.csv, of this or of all rounds
     classes,             # class names
     width: float = WIDE, # inches
+    most: int = 5,       # faces at most of each class and decision; four where both decisions share a row
 ) -> Figure:
     "Faces of each class that were kept (blue) and dropped (orange), with the judge's confidence in the intended class."
     wide = width > 6
-    k, here = (4 if wide else 5), rows["round"] == pool["round"]
+    k, here = min(most, 4 if wide else 5), rows["round"] == pool["round"]
     images, captions, heads, edges = [], [], {}, []
     for name in classes:
         mine = here & (rows["intended"] == name)
@@ -260,7 +262,7 @@ def kept_and_dropped(
             edges += [colour] * k
             captions += [""] * (k - len(found))
             if wide and colour == BLUE: images.append(None); captions.append(""); edges.append(None)
-    return image_grid(images, 9 if wide else k, captions, heads, edges, width)
+    return image_grid(images, 2 * k + 1 if wide else k, captions, heads, edges, width)
 
 # %% ../nbs/80_plots.ipynb #c729ae42
 def face_note(
@@ -271,8 +273,9 @@ def face_note(
 ) -> str:
     "What stands below a face: the confidence, and what the judge saw where that was something else."
     seen = rows["predicted"][i]
+    short = seen if len(seen) < 10 else seen[:8] + "…"
     if rows["reason"][i] == "blank": return "blank"
-    return f"{rows['confidence'][i]:.2f}" if seen == name else f"{rows['confidence'][i]:.2f}{gap}{seen[:8]}"
+    return f"{rows['confidence'][i]:.2f}" if seen == name else f"{rows['confidence'][i]:.2f}{gap}{short}"
 
 # %% ../nbs/80_plots.ipynb #f8d8503c
 @mpl.rc_context(STYLE)

@@ -16,11 +16,12 @@ def wgan_gp_drawn32() -> RunConfig:
     "Conditional WGAN-GP on drawn faces, five emotions, 32x32 grey; under five minutes on two cores."
     return RunConfig(
         recipe="wgan_gp_drawn32",
-        data=DataConfig(source="drawn"),
-        clf=ClassifierConfig(epochs=12.0),
-        warmup=WarmupConfig(steps=300),
-        gan=GanConfig(steps=250, later_steps=80, sample_every=50, checkpoint_every=50, log_every=10),
-        selection=SelectionConfig(max_pool=2500),
+        data=DataConfig(source="drawn", drawn_counts=(450, 350, 900, 600, 500)),
+        clf=ClassifierConfig(epochs=9.0),
+        warmup=WarmupConfig(steps=400),
+        gan=GanConfig(steps=200, later_steps=60, gen_width=48, critic_width=32, penalty_every=2, log_every=10, sample_every=20,
+                      checkpoint_every=20),
+        selection=SelectionConfig(max_pool=2000),
     )
 
 # %% ../nbs/01_recipes.ipynb #2f27eb8f
@@ -43,7 +44,7 @@ def tiny_wgan_gp() -> RunConfig:
         data=DataConfig(source="drawn", size=16, drawn_counts=(40, 24, 64, 48, 40), drawn_holdout=16),
         clf=ClassifierConfig(epochs=4.0, batch=32),
         warmup=WarmupConfig(steps=8, batch=16),
-        gan=GanConfig(steps=6, later_steps=4, critic_steps=2, z=8, gen_width=16, critic_width=16, batch=16,
+        gan=GanConfig(steps=6, later_steps=4, critic_steps=2, critic_first=4, z=8, gen_width=16, critic_width=16, batch=16,
                       log_every=2, sample_every=4, checkpoint_every=2),
         selection=SelectionConfig(threshold=0.2, max_pool=64),
         compare=CompareConfig(seeds=2, bootstrap=200),

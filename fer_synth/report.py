@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['PICTURES', 'LIMIT', 'MEASURES', 'CSS', 'PAGE', 'read_json', 'read_stats', 'read_sheet', 'read_samples', 'Records',
            'read_pool', 'read_records', 'check_agreement', 'Picture', 'generated', 'sheet_picture', 'rivals', 'has_gan',
-           'draw_pictures', 'make_figures', 'esc', 'table', 'section', 'para', 'pct', 'span', 'duration', 'affordable',
-           'embedded', 'figure', 'answer', 'difference', 'hurt', 'key_numbers', 'section_answer', 'data_facts',
-           'section_data', 'section_selection', 'scores_table', 'differences_table', 'hurt_sentence',
-           'section_comparison', 'steps_taken', 'arm_sizes', 'section_honest', 'folded', 'settings_rows', 'changed',
+           'draw_pictures', 'make_figures', 'esc', 'table', 'section', 'para', 'folded', 'pct', 'span', 'duration',
+           'affordable', 'embedded', 'figure', 'answer', 'difference', 'hurt', 'key_numbers', 'section_answer',
+           'data_facts', 'section_data', 'section_selection', 'scores_table', 'differences_table', 'hurt_sentence',
+           'section_comparison', 'steps_taken', 'arm_sizes', 'section_honest', 'settings_rows', 'changed',
            'section_settings', 'page', 'make_report']
 
 # %% ../nbs/82_report.ipynb #ce9ed142
@@ -94,6 +94,14 @@ class Records:
     @property
     def classes(self) -> list: return self.metrics["classes"]
     @property
+    def per_row(self) -> int:
+        "Faces in a row of a picture: eight, fewer of large faces of many classes, so that the page stays easy to mail."
+        return max(3, min(8, 120_000 // (len(self.classes) * self.cfg.data.size ** 2)))
+    @property
+    def crowded(self) -> bool:
+        "Whether pictures of faces have to be stored with a palette."
+        return len(self.classes) * self.cfg.data.size ** 2 * self.cfg.data.channels > 25_000
+    @property
     def rounds(self) -> list: return self.metrics["selection"]["rounds"]
     @property
     def last(self) -> dict: return self.rounds[-1]["classes"] if self.rounds else {}
@@ -145,18 +153,18 @@ class Picture:
     draw: object            # (records, width in inches) -> Figure
     alt: str                # for those who do not see it
     caption: str            # below it
-    colours: int = 64       # palette of a chart; 0 for faces, which keep every grey
+    colours: int = 64       # palette of a chart; 0 for faces, which keep every colour unless they are large and many
     needs: object = lambda r: True  # records -> whether it can be drawn
 
 # %% ../nbs/82_report.ipynb #8735bf48
 def generated(r: Records, width: float):
     "The newest sample sheet: eight generated faces of each class, or five on a phone."
-    return sheet_picture(r.samples[-1]["images"], r.classes, width)
+    return sheet_picture(r.samples[-1]["images"], r.classes, width, r.per_row)
 
 # %% ../nbs/82_report.ipynb #8543e9a8
-def sheet_picture(images, classes, width: float):
+def sheet_picture(images, classes, width: float, most: int):
     "Faces in a row for each class."
-    n = 8 if width > 6 else 5
+    n = min(most, 8 if width > 6 else 5)
     return plots.image_grid([x for row in images for x in row[:n]], n, heads={i * n: c for i, c in enumerate(classes)}, width=width)
 
 # %% ../nbs/82_report.ipynb #04f15649
@@ -172,15 +180,15 @@ def has_gan(r: Records) -> bool:
 
 # %% ../nbs/82_report.ipynb #3fc55ec2
 PICTURES = {
-    "faces-over-training": Picture(lambda r, w: plots.faces_over_training(r.samples, r.classes, 2 if len(r.classes) < 7 else 1, w),
+    "faces-over-training": Picture(lambda r, w: plots.faces_over_training(r.samples, r.classes, 2 if len(r.classes) < 7 else 1, w, r.per_row + 1),
         "Generated faces of each class, from the first steps to the last.", "Each row follows one latent code through training.", 0, has_gan),
     "faces-generated": Picture(generated, "Generated faces of each class at the end of training.",
         "Generated at the end of training: from fixed latent codes, before any selection.", 0, has_gan),
-    "faces-real": Picture(lambda r, w: sheet_picture(r.real, r.classes, w), "Real training faces of each class.",
+    "faces-real": Picture(lambda r, w: sheet_picture(r.real, r.classes, w, r.per_row), "Real training faces of each class.",
         "Real training faces, in the same order.", 0, lambda r: r.real is not None),
     "training-curves": Picture(lambda r, w: plots.training_curves(r.stats, w), "Losses of the GAN and of the classifiers against the training step.",
         "What was logged during training. A thin upright line is the beginning of the next round."),
-    "kept-and-dropped": Picture(lambda r, w: plots.kept_and_dropped(r.pool, r.rows, r.classes, w),
+    "kept-and-dropped": Picture(lambda r, w: plots.kept_and_dropped(r.pool, r.rows, r.classes, w, r.per_row),
         "Kept and dropped faces of each class with the judge's confidence.",
         "Last round, blue frames: kept; orange: dropped. Below each face stands the judge's confidence in the intended class, and what it saw "
         "where that was another. The faces are spread evenly over the confidences, not picked.", 0, has_gan),
@@ -207,7 +215,7 @@ def draw_pictures(r: Records, folder: Path) -> list[Path]:
     for name, p in PICTURES.items():
         if not p.needs(r): continue
         for end, width in (("", WIDE), ("-phone", NARROW)):
-            paths.append(write_atomic(folder / f"{name}{end}.png", png(p.draw(r, width), colours=p.colours)))
+            paths.append(write_atomic(folder / f"{name}{end}.png", png(p.draw(r, width), colours=p.colours or 256 * r.crowded)))
     return paths
 
 # %% ../nbs/82_report.ipynb #827d5771
@@ -232,7 +240,8 @@ def table(
     top = "".join(f'<th scope="col">{esc(h)}</th>' for h in head)
     body = "".join(f'<tr><th scope="row">{esc(r[0])}</th>' + "".join(f"<td>{esc(c)}</td>" for c in r[1:]) + "</tr>" for r in rows)
     said = f"<caption>{esc(caption)}</caption>" if caption else ""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption or head[0])}"><table>{said}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    kind = ' class="words"' if any(len(str(c)) > 36 for r in rows for c in r[1:]) else ""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption or head[0])}"><table{kind}>{said}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 # %% ../nbs/82_report.ipynb #e3c84fdd
 def section(title: str, *parts: str) -> str:
@@ -241,6 +250,9 @@ def section(title: str, *parts: str) -> str:
 
 # %% ../nbs/82_report.ipynb #b7a81573
 def para(text: str) -> str: return f"<p>{esc(text)}</p>" if text else ""
+
+# %% ../nbs/82_report.ipynb #9bf97006
+def folded(title: str, *parts: str) -> str: return f"<details><summary>{esc(title)}</summary>{''.join(parts)}</details>"
 
 # %% ../nbs/82_report.ipynb #aa9926cc
 def pct(
@@ -380,8 +392,11 @@ def section_data(r: Records) -> str:
 def section_selection(r: Records, files) -> str:
     "Kept and dropped faces, the funnel, warnings and the threshold curves."
     if not r.rounds: return ""
-    said = r.metrics["selection"]["warnings"]
-    advice = f'<aside class="warn"><h3>Warnings and advice</h3><ul>{"".join(f"<li>{esc(w)}</li>" for w in said)}</ul></aside>' if said else para("No class was left short.")
+    said, now = r.metrics["selection"]["warnings"], f"Round {r.rounds[-1]['round']}:"
+    listed = lambda lines: f"<ul>{''.join(f'<li>{esc(w)}</li>' for w in lines)}</ul>" if lines else ""
+    last, before = listed([w for w in said if w.startswith(now)]), listed([w for w in said if not w.startswith(now)])
+    advice = f'<aside class="warn"><h3>Warnings and advice</h3>{last}</aside>' if last else para("In the last round no class was left short.")
+    if before: advice += folded("Warnings of earlier rounds", before)
     return (section("Kept and dropped faces", figure("kept-and-dropped", files))
             + section("From the pool to the training set", figure("pool-funnel", files), advice)
             + section("What another threshold would do", figure("threshold-curves", files)))
@@ -460,9 +475,6 @@ def section_honest(r: Records) -> str:
                    para(steps_taken(r)), para(f"Every difference is paired: same test faces, same seeds. Intervals come from {r.cfg.compare.bootstrap:,} bootstrap draws of faces and seeds together. "
                         "No test face has an exact twin among the faces that were learned from. The confusion matrices on this page were counted again from predictions.npz and agreed."))
 
-# %% ../nbs/82_report.ipynb #9bf97006
-def folded(title: str, *parts: str) -> str: return f"<details><summary>{esc(title)}</summary>{''.join(parts)}</details>"
-
 # %% ../nbs/82_report.ipynb #ed1a6766
 def settings_rows(cfg: RunConfig) -> list:
     "Every field of the config as name and value."
@@ -505,7 +517,7 @@ figure { margin: 0 0 1rem; background: #fff; border-radius: 6px } img { display:
 figcaption { background: var(--page); color: var(--soft); font-size: .9rem; padding-top: .5rem }
 .scroll { overflow-x: auto; margin: 0 0 1rem } table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; font-size: .9rem } th, td { padding: 5px 14px 5px 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; vertical-align: top }
-td:last-child:not(:nth-child(2)) { white-space: normal; min-width: 6.5em } details td { white-space: normal } thead th { color: var(--soft); font-weight: 600 } tbody th { font-weight: 600 }
+.words td:last-child { white-space: normal; min-width: 8em } thead th { color: var(--soft); font-weight: 600 } tbody th { font-weight: 600 }
 .warn { background: var(--warn); border-radius: 8px; padding: 12px 16px; font-size: .95rem } .warn ul { margin: .4rem 0 0; padding-left: 1.2rem }
 pre { background: var(--card); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: .88rem } details { margin: 0 0 .8rem } summary { cursor: pointer; font-weight: 600; padding: 4px 0 }
 @media (max-width: 700px) { figure img { width: 100% } }

@@ -116,7 +116,7 @@ def restore_optimizer(opt: torch.optim.Optimizer, prefix: str, tensors: dict) ->
     for key, v in tensors.items():
         if key.startswith(prefix + "."):
             i, name = key[len(prefix) + 1:].split(".", 1)
-            state.setdefault(int(i), {})[name] = v if v.is_floating_point() or v.ndim else v.item()   # SparseAdam counts in plain ints
+            state.setdefault(int(i), {})[name] = v.clone() if v.is_floating_point() or v.ndim else v.item()   # SparseAdam counts in plain ints
     opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
 
 # %% ../nbs/02_runtime.ipynb #412a2e64

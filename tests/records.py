@@ -130,7 +130,8 @@ def make_records(
     cfg = wgan_gp_drawn32()
     cfg = replace(cfg, data=replace(cfg.data, source=source, size=size, channels=channels), selection=replace(cfg.selection, threshold=threshold),
                   rounds=replace(cfg.rounds, count=max(1, rounds)), compare=replace(cfg.compare, arms=arms, seeds=seeds, bootstrap=300),
-                  gan=replace(cfg.gan, per_class=per_class))
+                  gan=replace(cfg.gan, per_class=per_class, steps=250, later_steps=80, sample_every=50),
+                  clf=replace(cfg.clf, epochs=12., batch=256))
     counts = {c: (60, 45, 110, 80, 70)[i % 5] for i, c in enumerate(classes)}
     save_config(cfg, folder / "config.json")
     (folder / "env.json").write_text(json.dumps(ENV))

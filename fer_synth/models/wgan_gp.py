@@ -49,6 +49,10 @@ class Critic(nn.Module):
             nn.Conv2d(2 * width, 4 * width, 4, 2, 1), nn.Conv2d(4 * width, 4 * width, 3, 1, 1)])
         self.score = nn.Linear(4 * width * (size // 8)**2, 1)
         self.embed = nn.Embedding(n_classes, 4 * width)
+        nn.init.zeros_(self.embed.weight)
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, 0.2)
+            nn.init.zeros_(conv.bias)
     def forward(self, x, y):
         h = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         for conv in self.convs: h = F.leaky_relu(conv(h), 0.2)

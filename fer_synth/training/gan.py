@@ -70,6 +70,7 @@ def train(
     batch: int,             # images a step, for the rate
     n_classes: int,         # rows of the sample grids
     show: bool = True,      # progress bar
+    fresh: bool = True,     # False when the networks have been trained in an earlier stage
 ) -> None:
     "Train an objective, going on from its checkpoint if there is one; leaves a checkpoint at `steps`."
     done, every, device = 0, cfg.gan, objective.device
@@ -77,6 +78,7 @@ def train(
         objective.load(saved[0])
         done = saved[1]["step"]
     if done >= steps: return
+    if not done and fresh: objective.before()
     stats.rewind(stage, done)
     meter, since = Meter(), done
     for step in progress(range(done, steps), stage, steps, done, show):
