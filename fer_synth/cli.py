@@ -283,7 +283,7 @@ def dispatch(args: list[str]) -> None:
     if first in ("-h", "--help", "help"): print(overview())
     elif first == "--version": print(__version__)
     elif first in COMMANDS: COMMANDS[first](args[1:])
-    else: raise UserError(f"Unknown command '{first}'{closest(first, COMMANDS)}.")
+    else: raise UserError(f"Unknown command '{first}'{closest(first, COMMANDS)}")
     sys.stdout.flush()
 
 # %% ../nbs/90_cli.ipynb #e18b63fb

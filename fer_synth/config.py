@@ -22,7 +22,7 @@ def closest(
 ) -> str:           # "; did you mean 'x'?" or, when nothing is near, the list of known words
     "The helpful end of an 'unknown …' message."
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}."
 
 # %% ../nbs/00_config.ipynb #0747f3d2
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ class ClassifierConfig:
 @dataclass(frozen=True, kw_only=True)
 class WarmupConfig:
     "The generator's first lesson, before any critic: reproduce training images."
-    mode: Literal["paired", "unpaired", "none"] = "paired"  # paired: a learnable latent code for each image (GLO); unpaired: the original's way; none: skip
+    mode: Literal["paired", "unpaired", "none"] = "paired"  # a learnable code for each image (GLO); the original's way; or no warm-up
     steps: int = 500  # optimiser steps
     batch: int = 64  # images a step
     lr: float = 2e-3  # Adam's learning rate for the generator
     code_lr: float = 0.05  # Adam's learning rate for the latent codes (paired only)
-    codes: Literal["pca", "class_pca", "random"] = "class_pca"  # first codes (paired only): principal components of the images, or of what is left of them without their class's mean
+    codes: Literal["pca", "class_pca", "random"] = "class_pca"  # first codes (paired): principal components; those without the class mean
     perceptual: float = 1.0  # weight of the L1 distance in feature space
     pixel: float = 1.0  # weight of the L1 distance between pixels
     features: Literal["classifier", "vgg19"] = "classifier"  # whose features; vgg19 needs torchvision's weights on this machine
@@ -157,7 +157,7 @@ def convert(
     if dataclasses.is_dataclass(kind): return from_dict(kind, value, where)
     if origin is Literal:
         if value in args: return value
-        raise UserError(f"{where} is {value!r}, which is unknown{closest(str(value), map(str, args))}.")
+        raise UserError(f"{where} is {value!r}, which is unknown{closest(str(value), map(str, args))}")
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
     if origin is dict and isinstance(value, dict):
@@ -177,7 +177,7 @@ def from_dict(
     kinds = get_type_hints(cls)
     for name in values:
         if name not in kinds:
-            raise UserError(f"Unknown field '{name}'{f' in {where}' if where else ''}{closest(name, kinds)}.")
+            raise UserError(f"Unknown field '{name}'{f' in {where}' if where else ''}{closest(name, kinds)}")
     dot = where + "." if where else ""
     return cls(**{k: convert(v, kinds[k], dot + k) for k, v in values.items()})
 
@@ -207,7 +207,8 @@ def check_config(
         for name in names:
             if not ok(get_field(cfg, name)): raise UserError(f"{name} is {get_field(cfg, name)}; it must be {say}.")
     if cfg.data.channels not in (1, 3): raise UserError(f"data.channels is {cfg.data.channels}; it must be 1 (grey) or 3 (RGB).")
-    if cfg.data.size % 8: raise UserError(f"data.size is {cfg.data.size}; it must be a multiple of 8, as the networks halve it three times.")
+    if cfg.data.size % 8:
+        raise UserError(f"data.size is {cfg.data.size}; it must be a multiple of 8, as the networks halve it three times.")
     if not 0 < cfg.data.val_share + cfg.data.test_share < 1:
         raise UserError("data.val_share and data.test_share add up to 1 or more; leave rows for training.")
     for name, v in cfg.selection.class_thresholds.items():

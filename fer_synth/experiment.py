@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Job', 'train_judge', 'Member', 'members', 'member_rows', 'warm_up', 'gan_batches', 'train_member', 'weights_hash',
            'draw', 'Pool', 'make_class_pool', 'make_pool', 'Selected', 'select_round', 'play_rounds', 'balanced_rows',
-           'arm_rows', 'compare', 'table', 'confusion_text', 'closing', 'finish', 'prepare', 'run', 'resume',
+           'arm_rows', 'compare', 'table', 'confusion_text', 'closing', 'finish', 'prepare', 'begin', 'run', 'resume',
            'baseline', 'last_round', 'load_member', 'generate', 'load_judge', 'write_faces']
 
 # %% ../nbs/70_experiment.ipynb #cecd9d60
@@ -99,7 +99,8 @@ def warm_up(job: Job, member: Member, judge, gen) -> None:
     seed = derive(job.cfg.seed, "warmup", member.suffix)
     batches = Batches(*member_rows(member, *job.real), cfg.batch, seed, "warmup", device=job.device)
     objective = WarmUp(cfg, gen, batches, features, seed, job.device)
-    train(objective, f"warmup-1{member.suffix}", cfg.steps, job.run, job.stats, job.cfg, cfg.batch, len(member.classes), job.show)
+    stage = f"warmup-1{member.suffix}"
+    train(objective, stage, cfg.steps, job.run, job.stats, job.cfg, cfg.batch, len(member.classes), job.show)
 
 # %% ../nbs/70_experiment.ipynb #bcc6c1ec
 def gan_batches(
@@ -125,11 +126,14 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
     before = load_stage(job.run, f"gan-{round - 1}{member.suffix}", cfg)
     if round == 1:
         with job.stage("warmup-1"): warm_up(job, member, judge, gen)
-    objective = WganGp(cfg.gan, gen, critic, gan_batches(job, member, round, kept, seed), derive(seed, "round", round), job.device)
+    begun = cfg.gan.steps + (round - 2) * cfg.gan.later_steps if round > 1 else 0
+    batches = gan_batches(job, member, round, kept, seed)
+    objective = WganGp(cfg.gan, gen, critic, batches, derive(seed, "round", round), job.device, begun)
     if before: objective.load(before[0])
-    steps = cfg.gan.steps if round == 1 else cfg.gan.later_steps
+    steps = cfg.gan.later_steps if begun else cfg.gan.steps
     with job.stage(f"gan-{round}"):
-        train(objective, f"gan-{round}{member.suffix}", steps, job.run, job.stats, cfg, cfg.gan.batch * (cfg.gan.critic_steps + 1), n, job.show, fresh=round == 1)
+        train(objective, f"gan-{round}{member.suffix}", steps, job.run, job.stats, cfg, cfg.gan.batch * (cfg.gan.critic_steps + 1), n,
+              job.show)
     member.gen = objective.sampler()
 
 # %% ../nbs/70_experiment.ipynb #05f21be0
@@ -324,7 +328,6 @@ def finish(job: Job) -> Path:
                       "warnings": [f"Round {i + 1}: {w}" for i, s in enumerate(rounds) for w in s.warnings]},
         "threshold_curve": rounds[-1].curve if rounds else {},
         "resources": {"seconds": round(sum(spent.values()), 1), "peak_memory_gib": round(peak_memory_gib(), 3), "stages": spent}})
-    if job.show: print(closing(job.run.read("metrics.json")))
     return job.run.path
 
 # %% ../nbs/70_experiment.ipynb #07d87e40
@@ -335,29 +338,38 @@ def prepare(cfg: RunConfig) -> tuple[Faces, torch.device]:
     faces = load_faces(cfg.data)
     for part in ("train", "val", "test"):
         missing = set(range(len(faces.classes))) - set(faces.part(part)[1].tolist())
-        if missing: raise UserError(f"{cfg.data.source}: class '{faces.classes[min(missing)]}' has no image in the {part} split; add some, or leave it out with data.classes.")
+        if missing:
+            raise UserError(f"{cfg.data.source}: class '{faces.classes[min(missing)]}' has no image in the {part} split; "
+                            "add some, or leave it out with data.classes.")
     thresholds(cfg.selection, faces.classes, np.full((1, len(faces.classes)), 0.5), np.zeros(1, int))      # unknown names raise
     held = faces.hashes[faces.split != "train"]
     check_provenance(faces.hashes[faces.split == "train"], held, "this run")
     if cfg.warmup.features == "vgg19" and cfg.warmup.mode != "none": VGGFeatures()
     return faces, device
 
+# %% ../nbs/70_experiment.ipynb #6a083472
+def begin(cfg: RunConfig, out, show: bool) -> Job:
+    "Read the data, make the run folder, and write down what the data are."
+    faces, device = prepare(cfg)
+    folder = RunFolder.create(out or default_folder(cfg.recipe), cfg, environment(device))
+    folder.json("data.json", {**faces.report, "fingerprint": faces.fingerprint()})
+    return Job(cfg, folder, Stats(folder), faces, device, show)
+
 # %% ../nbs/70_experiment.ipynb #749a1c87
 def run(
     cfg: RunConfig,
     out=None,           # the run folder, which must not exist; None: runs/<recipe>-<date>-<time>
-    show: bool = True,  # progress bars and warnings
+    show: bool = True,  # progress bars, warnings and the closing table
 ) -> Path:              # the run folder
     "A whole run. Bad input raises `UserError` before anything is written."
-    faces, device = prepare(cfg)
-    folder = RunFolder.create(out or default_folder(cfg.recipe), cfg, environment(device))
-    folder.json("data.json", {**faces.report, "fingerprint": faces.fingerprint()})
-    return finish(Job(cfg, folder, Stats(folder), faces, device, show))
+    path = finish(begin(cfg, out, show))
+    if show: print(closing(RunFolder(path).read("metrics.json")))
+    return path
 
 # %% ../nbs/70_experiment.ipynb #0ea47f93
 def resume(
     out,                # a run folder
-    show: bool = True,  # progress bars and warnings
+    show: bool = True,  # progress bars, warnings and the closing table
 ) -> Path:              # the same folder
     "Go on with a run that was stopped, wherever it was; the numbers are those of a run that never stopped."
     folder, cfg = RunFolder.open(out)
@@ -365,7 +377,9 @@ def resume(
     if (folder/"data.json").exists() and folder.read("data.json")["fingerprint"] != faces.fingerprint():
         raise UserError(f"{cfg.data.source} is not what it was when {out} was begun; restore it, or start a new run.")
     folder.json("data.json", {**faces.report, "fingerprint": faces.fingerprint()})
-    return finish(Job(cfg, folder, Stats(folder), faces, device, show))
+    path = finish(Job(cfg, folder, Stats(folder), faces, device, show))
+    if show: print(closing(folder.read("metrics.json")))
+    return path
 
 # %% ../nbs/70_experiment.ipynb #5071d1ff
 def baseline(
@@ -376,7 +390,7 @@ def baseline(
 ) -> tuple[str, Path]:  # table and confusion matrix as text; the run folder
     "Train the baseline classifier on real images, once for each seed."
     cfg = replace(cfg, recipe="baseline", compare=replace(cfg.compare, arms=("real",), seeds=seeds))
-    path = run(cfg, out, show)
+    path = finish(begin(cfg, out, show))
     metrics = RunFolder(path).read("metrics.json")
     return table(metrics) + "\n\n" + confusion_text(metrics), path
 
@@ -409,7 +423,7 @@ def generate(
     "Draw new faces of a class: PNG files, and a CSV with their seeds and the judge's scores."
     folder, cfg = RunFolder.open(run_folder)
     where, classes, device = start(device), tuple(folder.read("data.json")["classes"]), start(device)
-    if class_name not in classes: raise UserError(f"Unknown class '{class_name}'{closest(class_name, classes)}.")
+    if class_name not in classes: raise UserError(f"Unknown class '{class_name}'{closest(class_name, classes)}")
     if n < 1: raise UserError(f"n is {n}; it must be 1 or more.")
     c = classes.index(class_name)
     member = next(m for m in members(cfg, classes) if c in m.classes)
@@ -442,5 +456,6 @@ def write_faces(out: Path, images, seeds, class_name: str, generator: str, probs
     for i, (image, seed, p) in enumerate(zip(images, seeds, probs)):
         name = f"{class_name}-{i:05d}.png"
         Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(out/name)
-        writer.writerow([name, class_name, seed, generator, f"{p[classes.index(class_name)]:.6f}", classes[p.argmax()], *(f"{v:.6f}" for v in p)])
+        writer.writerow([name, class_name, seed, generator, f"{p[classes.index(class_name)]:.6f}", classes[p.argmax()],
+                         *(f"{v:.6f}" for v in p)])
     return write_atomic(out/"faces.csv", text.getvalue())

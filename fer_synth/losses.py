@@ -58,7 +58,8 @@ class VGGFeatures(nn.Module):
         super().__init__()
         path = Path(path or Path(torch.hub.get_dir())/"checkpoints"/self.NAME)
         if not path.exists():
-            raise UserError(f"{path} does not exist; fetch it once with torchvision.models.vgg19(weights='DEFAULT'), or use warmup.features 'classifier'.")
+            raise UserError(f"{path} does not exist; fetch it once with torchvision.models.vgg19(weights='DEFAULT'), "
+                            "or use warmup.features 'classifier'.")
         net = torchvision.models.vgg19()
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self.net = net.features[:max(self.LAYERS) + 1].eval().requires_grad_(False)

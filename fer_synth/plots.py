@@ -2,10 +2,10 @@
 
 # %% auto #0
 __all__ = ['DPI', 'WIDE', 'NARROW', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'GREY', 'ARMS', 'STYLE', 'png', 'panels', 'zoom_of',
-           'enlarge', 'image_grid', 'pixel_figure', 'cut_sheet', 'spread', 'faces_over_training', 'stage_lines',
-           'draw_gan', 'draw_classifiers', 'training_curves', 'ranked', 'kept_and_dropped', 'face_note', 'pool_funnel',
-           'threshold_curves', 'row_shares', 'draw_matrix', 'confusion_pair', 'metric_name', 'draw_difference',
-           'differences_plot', 'recall_by_class']
+           'enlarge', 'paste', 'rgb', 'image_grid', 'pixel_figure', 'cut_sheet', 'spread', 'faces_over_training',
+           'stage_lines', 'draw_gan', 'draw_classifiers', 'training_curves', 'ranked', 'kept_and_dropped', 'face_note',
+           'pool_funnel', 'threshold_curves', 'row_shares', 'draw_matrix', 'confusion_pair', 'metric_name',
+           'draw_difference', 'differences_plot', 'recall_by_class']
 
 # %% ../nbs/80_plots.ipynb #25d93ca5
 import io
@@ -25,7 +25,7 @@ ARMS = {"real": (GREY, "o", ":"), "balanced": (ORANGE, "s", "--"), "augmented": 
 STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold",
          "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
          "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8C8C8C", "axes.grid": True, "grid.color": "#E6E6E6",
-         "axes.axisbelow": True, "text.parse_math": False, "lines.linewidth": 1.6, "figure.facecolor": "white", "savefig.facecolor": "white"}
+         "axes.axisbelow": True, "text.parse_math": False, "lines.linewidth": 1.6, "figure.facecolor": "white"}
 
 # %% ../nbs/80_plots.ipynb #03c0a848
 def png(
@@ -81,6 +81,18 @@ def enlarge(
     big = image.transpose(1, 2, 0).repeat(zoom, 0).repeat(zoom, 1)
     return big if big.shape[2] == 3 else big.repeat(3, 2)
 
+# %% ../nbs/80_plots.ipynb #90480978
+def paste(sheet: np.ndarray, image: np.ndarray, top: int, left: int) -> None:
+    "Put an image into a sheet, in place."
+    sheet[top:top + image.shape[0], left:left + image.shape[1]] = image
+
+# %% ../nbs/80_plots.ipynb #89b32f81
+def rgb(
+    colour: str,    # any colour that matplotlib knows
+) -> np.ndarray:    # uint8 (3,)
+    "A colour as three bytes."
+    return np.round(255 * np.array(mpl.colors.to_rgb(colour))).astype(np.uint8)
+
 # %% ../nbs/80_plots.ipynb #e8bb3548
 @mpl.rc_context(STYLE)
 def image_grid(
@@ -104,10 +116,11 @@ def image_grid(
     for i, image in enumerate(images):
         top, left = tops[i // ncols], i % ncols * cell + (cell - side) // 2
         if image is not None:
-            if i < len(edges) and edges[i]: sheet[top - 3:top + side + 3, left - 3:left + side + 3] = np.round(255 * np.array(mpl.colors.to_rgb(edges[i])))
-            sheet[top:top + side, left:left + side] = enlarge(image, zoom)
+            if i < len(edges) and edges[i]: paste(sheet, np.full((side + 6, side + 6, 3), rgb(edges[i])), top - 3, left - 3)
+            paste(sheet, enlarge(image, zoom), top, left)
         if i in heads: texts.append((left - 3, top - 10, heads[i], dict(va="bottom", weight="bold", size=10)))
-        if i < len(captions) and captions[i]: texts.append((left + side / 2, top + side + 7, captions[i], dict(va="top", ha="center", size=8.5)))
+        if i < len(captions) and captions[i]:
+            texts.append((left + side / 2, top + side + 7, captions[i], dict(va="top", ha="center", size=8.5)))
     return pixel_figure(sheet, texts)
 
 # %% ../nbs/80_plots.ipynb #6e7d5d18
@@ -195,15 +208,16 @@ def draw_gan(ax, stats, keys: dict, prefix: str = "gan") -> None:
 # %% ../nbs/80_plots.ipynb #b31828c1
 def draw_classifiers(ax, stats, prefix: str) -> None:
     "Loss of the judges (one colour each), or validation loss of the compared classifiers (one colour an arm)."
-    palette, seen = [GREY, BLUE, ORANGE, GREEN, RED], set()
+    palette, train, seen = [GREY, BLUE, ORANGE, GREEN, RED], stage_lines(stats, prefix, "loss"), set()
     for (name, rest), (xs, ys) in stage_lines(stats, prefix, "val_loss").items():
-        judge = prefix == "judge"
-        colour = palette[int(name) % 5] if judge else ARMS.get(name, (GREEN, "", "-"))[0]
-        label = f"judge {name}" if judge else name
-        ax.plot(xs, ys, "--" if judge else ARMS.get(name, ("", "", "-"))[2], color=colour, lw=1.2, label=None if label in seen and not judge else label)
+        if prefix == "judge":
+            colour, style, label = palette[int(name) % 5], "--", f"judge {name}"
+            if (name, rest) in train: ax.plot(*train[name, rest], color=colour, lw=1.2)
+        else: colour, style, label = ARMS.get(name, (GREEN, "", "-"))[0], ARMS.get(name, (GREEN, "", "-"))[2], name
+        ax.plot(xs, ys, style, color=colour, lw=1.2, label=None if label in seen else label)
         seen.add(label)
-        if judge: ax.plot(*stage_lines(stats, prefix, "loss")[name, rest], color=colour, lw=1.2)
-    ax.set_xlabel("step"); ax.legend(loc="best")
+    ax.set_xlabel("step")
+    if seen: ax.legend(loc="best")
 
 # %% ../nbs/80_plots.ipynb #1489069c
 @mpl.rc_context(STYLE)
@@ -293,9 +307,12 @@ def pool_funnel(
                 ax.barh(i + .27 * (j - 1), e[key], .25, color=colour, label=key if not i else None)
                 ax.annotate(f"{e[key]:,}", (e[key], i + .27 * (j - 1)), (3, 0), textcoords="offset points", va="center", size=8, zorder=4,
                             path_effects=[withStroke(linewidth=2.5, foreground="white")])
-            if e["quota"]: ax.plot([e["quota"]] * 2, [i - .42, i + .42], color="black", lw=1.5, label="quota" if "quota" not in ax.get_legend_handles_labels()[1] else None)
+            if e["quota"]:
+                known = "quota" in ax.get_legend_handles_labels()[1]
+                ax.plot([e["quota"]] * 2, [i - .42, i + .42], color="black", lw=1.5, label=None if known else "quota")
         ax.set(yticks=range(n), yticklabels=list(one["classes"]), xlabel="images")
-        ax.set_title(f"Round {one['round']}"); ax.grid(axis="y", visible=False); ax.invert_yaxis(); ax.margins(x=.14); ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set_title(f"Round {one['round']}"); ax.grid(axis="y", visible=False); ax.invert_yaxis()
+        ax.margins(x=.14); ax.xaxis.set_major_locator(MaxNLocator(4))
     if rounds: fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.2)
     return fig
 
@@ -314,7 +331,8 @@ def threshold_curves(
             ax.plot(c["threshold"], [np.nan if v is None else v for v in c[key]], style, color=colour, label=label)
         if name in used: ax.axvline(used[name], color="black", lw=1, label="threshold used")
         ax.set_title(name)
-        ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, .5, 1), yticks=(0, .5, 1), xticklabels=("0", ".5", "1"), yticklabels=("0", ".5", "1"))
+        ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, .5, 1), yticks=(0, .5, 1))
+        ax.set_xticklabels(["0", ".5", "1"]); ax.set_yticklabels(["0", ".5", "1"])
     if curve: fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4 if width > 6 else 2, columnspacing=1.2)
     fig.supxlabel("threshold", size=9)
     return fig
@@ -357,7 +375,8 @@ def confusion_pair(
     "Confusion matrices of two arms in percent of the true class, and second minus first in points."
     classes, shares = metrics["classes"], [100 * row_shares(metrics["arms"][arm]["confusion"]) for arm in (arm_a, arm_b) if arm]
     many = len(classes) > 7
-    fig, axes = panels(3 if arm_b else 1, width if arm_b or width < 6 else width / 2, least=4 if many else 2.8, height=1, most=2 if many else 3)
+    room = width if arm_b or width < 6 else width / 2
+    fig, axes = panels(3 if arm_b else 1, room, least=4 if many else 2.8, height=1, most=2 if many else 3)
     columns = 1 if width < 6 or not arm_b else 2 if many else 3
     inches = fig.get_figwidth() / columns
     fig.set_figheight((inches + (.25 if columns == 1 else .6)) * -(-len(axes) // columns))
@@ -417,6 +436,7 @@ def recall_by_class(
             y, (low, high) = i + .2 * (j - (len(arms) - 1) / 2), entry["interval"][f"recall_{name}"]
             ax.plot([100 * low, 100 * high], [y, y], color=colour, lw=2, solid_capstyle="butt")
             ax.plot([100 * entry["mean"]["recall"][name]], [y], marker, color=colour, ms=5.5, label=None if i else arm, ls="")
-    ax.set(yticks=range(len(classes)), yticklabels=classes, xlabel="recall, %", ylim=(len(classes) - .4, -.6)); ax.grid(axis="y", visible=False)
+    ax.set(yticks=range(len(classes)), yticklabels=classes, xlabel="recall, %", ylim=(len(classes) - .4, -.6))
+    ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper left", ncols=3, columnspacing=1.2)
     return fig

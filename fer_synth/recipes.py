@@ -57,5 +57,5 @@ RECIPES = {f.__name__: f for f in (wgan_gp_drawn32, wgan_gp_fer32, tiny_wgan_gp)
 # %% ../nbs/01_recipes.ipynb #443b91e3
 def get_recipe(name: str) -> RunConfig:
     "The config of a recipe by its name; `UserError` with the nearest name when there is none."
-    if name not in RECIPES: raise UserError(f"Unknown recipe '{name}'{closest(name, RECIPES)}.")
+    if name not in RECIPES: raise UserError(f"Unknown recipe '{name}'{closest(name, RECIPES)}")
     return RECIPES[name]()

@@ -116,7 +116,8 @@ def restore_optimizer(opt: torch.optim.Optimizer, prefix: str, tensors: dict) ->
     for key, v in tensors.items():
         if key.startswith(prefix + "."):
             i, name = key[len(prefix) + 1:].split(".", 1)
-            state.setdefault(int(i), {})[name] = v.clone() if v.is_floating_point() or v.ndim else v.item()   # SparseAdam counts in plain ints
+            plain = not v.is_floating_point() and not v.ndim       # SparseAdam counts its steps in plain ints
+            state.setdefault(int(i), {})[name] = v.item() if plain else v.clone()
     opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
 
 # %% ../nbs/02_runtime.ipynb #412a2e64
@@ -149,7 +150,8 @@ def default_folder(recipe: str) -> Path:
 def check_space(folder, gib: float = 1.0) -> None:
     "Raise `UserError` when less than `gib` GiB are free where `folder` is."
     free = shutil.disk_usage(folder).free / (1 << 30)
-    if free < gib: raise UserError(f"Only {free:.2f} GiB are free where {folder} is; a run needs {gib} GiB. Free some or give another --out.")
+    if free < gib:
+        raise UserError(f"Only {free:.2f} GiB are free where {folder} is; a run needs {gib} GiB. Free some or give another --out.")
 
 # %% ../nbs/02_runtime.ipynb #fd92b0ec
 class RunFolder:
@@ -160,7 +162,8 @@ class RunFolder:
     def json(self, name: str, value) -> None: write_atomic(self/name, json.dumps(value, indent=1) + "\n")
     def read(self, name: str):
         try: return json.loads((self/name).read_text())
-        except FileNotFoundError: raise UserError(f"{self/name} does not exist; is {self.path} a run folder that has come this far?") from None
+        except FileNotFoundError:
+            raise UserError(f"{self/name} does not exist; is {self.path} a run folder that has come this far?") from None
     def checkpoint(self, stage: str) -> Path: return self/"checkpoints"/f"{stage}.safetensors"
 
     @classmethod

@@ -50,7 +50,7 @@ def thresholds(
 ) -> dict:        # class name -> least confidence
     "The threshold of each class; `UserError` for a class name in `class_thresholds` that does not exist."
     for name in cfg.class_thresholds:
-        if name not in classes: raise UserError(f"selection.class_thresholds names the unknown class '{name}'{closest(name, classes)}.")
+        if name not in classes: raise UserError(f"selection.class_thresholds names the unknown class '{name}'{closest(name, classes)}")
     found, val_probs, val_truth = {}, np.round(np.asarray(val_probs, np.float64), 6), np.asarray(val_truth)
     for k, name in enumerate(classes):
         start = cfg.class_thresholds.get(name, cfg.threshold)

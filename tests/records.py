@@ -97,16 +97,17 @@ def write_samples(folder, cfg, rng, classes, rounds):
 def data_report(cfg, classes, counts):
     "What data.json holds."
     held = {c: 60 for c in classes}
+    twins = {"groups": 14, "images": 31, "across_splits": 4, "conflicting": 2}
     return {"source": cfg.data.source, "size": cfg.data.size, "channels": cfg.data.channels, "classes": list(classes),
             "counts": {"train": counts, "val": held, "test": {c: 120 for c in classes}},
             "found": {"train": {c: n + 63 for c, n in counts.items()}, "test": {c: 120 for c in classes}},
-            "duplicates": {"groups": 14, "images": 31, "across_splits": 4, "conflicting": 2}, "dropped": {c: i for i, c in enumerate(classes)},
+            "duplicates": twins, "dropped": {c: i for i, c in enumerate(classes)},
             "blank": 2, "blank_names": ["train/sad/0007.png", "train/sad/0011.png"], "skipped": 0, "skipped_names": [],
             "limited": {c: 0 for c in classes}, "fingerprint": "5f3a9c0d1e7b2468"}
 
 
-ENV = {"python": "3.11.2", "torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.3.1", "fer_synth": "0.1.0", "platform": "Linux-6.1-x86_64",
-       "cpu": "Invented CPU @ 2.10GHz", "cores": 2, "threads": 2, "device": "cpu", "gpu": None, "git_commit": None}
+ENV = {"python": "3.11.2", "torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.3.1", "fer_synth": "0.1.0",
+       "platform": "Linux-6.1-x86_64", "cpu": "Invented CPU @ 2.10GHz", "cores": 2, "threads": 2, "device": "cpu", "gpu": None, "git_commit": None}
 
 
 def make_records(
@@ -128,7 +129,8 @@ def make_records(
     if "augmented" not in arms: rounds = 0
     for name in ("checkpoints", "samples", "pool", "figures"): (folder / name).mkdir(parents=True, exist_ok=True)
     cfg = wgan_gp_drawn32()
-    cfg = replace(cfg, data=replace(cfg.data, source=source, size=size, channels=channels), selection=replace(cfg.selection, threshold=threshold),
+    cfg = replace(cfg, data=replace(cfg.data, source=source, size=size, channels=channels),
+                  selection=replace(cfg.selection, threshold=threshold),
                   rounds=replace(cfg.rounds, count=max(1, rounds)), compare=replace(cfg.compare, arms=arms, seeds=seeds, bootstrap=300),
                   gan=replace(cfg.gan, per_class=per_class, steps=250, later_steps=80, sample_every=50),
                   clf=replace(cfg.clf, epochs=12., batch=256))
@@ -166,7 +168,8 @@ def make_records(
                 p.probs[f"{arm}/{s}/{split}"] = softmax(logits).astype(np.float32)
     write_predictions(folder / "predictions.npz", p)
     stages = {"judge-0": 8.1, "compare": 41.7} | ({"warmup-1": 9.5, "gan-1": 102.0, "pool-1": 4.2} if rounds else {})
+    resources = {"seconds": round(sum(stages.values()), 1), "peak_memory_gib": 1.274, "stages": stages}
     metrics = {"classes": list(classes), **compare_arms(p, "test", n=300), "selection": {"rounds": summaries, "warnings": warnings},
-               "threshold_curve": curve, "resources": {"seconds": round(sum(stages.values()), 1), "peak_memory_gib": 1.274, "stages": stages}}
+               "threshold_curve": curve, "resources": resources}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder

@@ -35,7 +35,7 @@ class Faces:
 
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         "Images and labels of one split."
-        if split not in SPLITS: raise UserError(f"Unknown split '{split}'{closest(split, SPLITS)}.")
+        if split not in SPLITS: raise UserError(f"Unknown split '{split}'{closest(split, SPLITS)}")
         rows = self.split == split
         return self.images[rows], self.labels[rows]
 
@@ -276,7 +276,7 @@ def choose_classes(
     "The classes of the run, in the order of their labels."
     found = sorted(set(found))
     for c in wanted:
-        if c not in found: raise UserError(f"{source} has no class '{c}'{closest(c, found)}.")
+        if c not in found: raise UserError(f"{source} has no class '{c}'{closest(c, found)}")
     classes = tuple(dict.fromkeys(wanted)) or tuple(found)
     if len(classes) < 2: raise UserError(f"{source} leaves only the class '{classes[0]}'; a classifier needs two or more.")
     return classes

@@ -128,4 +128,5 @@ def validate(state: Training, step: int, loss: float, val, stats: Stats, device)
         state.best_loss, state.stale = val_loss, 0
         state.best = {k: v.clone() for k, v in state.clf.state_dict().items()}
     else: state.stale += 1
-    stats.log(state.stage, step, loss=round(loss, 5), val_loss=round(val_loss, 5), val_accuracy=round(float((probs.argmax(1) == val[1]).mean()), 5))
+    accuracy = float((probs.argmax(1) == val[1]).mean())
+    stats.log(state.stage, step, loss=round(loss, 5), val_loss=round(val_loss, 5), val_accuracy=round(accuracy, 5))

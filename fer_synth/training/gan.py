@@ -27,7 +27,8 @@ def load_stage(run: RunFolder, stage: str, cfg: RunConfig) -> tuple[dict, dict] 
     other = diff_config(from_dict(RunConfig, notes["config"]), cfg)
     if other:
         name, (was, now) = next(iter(other.items()))
-        raise UserError(f"{path} belongs to another config: {name} was {was!r} there and is {now!r} in config.json; restore it, or start a new run.")
+        raise UserError(f"{path} belongs to another config: {name} was {was!r} there and is {now!r} in config.json; "
+                        "restore it, or start a new run.")
     return tensors, notes
 
 # %% ../../nbs/41_training.gan.ipynb #f7cc5cac
@@ -70,7 +71,6 @@ def train(
     batch: int,             # images a step, for the rate
     n_classes: int,         # rows of the sample grids
     show: bool = True,      # progress bar
-    fresh: bool = True,     # False when the networks have been trained in an earlier stage
 ) -> None:
     "Train an objective, going on from its checkpoint if there is one; leaves a checkpoint at `steps`."
     done, every, device = 0, cfg.gan, objective.device
@@ -78,7 +78,7 @@ def train(
         objective.load(saved[0])
         done = saved[1]["step"]
     if done >= steps: return
-    if not done and fresh: objective.before()
+    if not done: objective.before()
     stats.rewind(stage, done)
     meter, since = Meter(), done
     for step in progress(range(done, steps), stage, steps, done, show):
