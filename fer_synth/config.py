@@ -5,8 +5,8 @@ __all__ = ['UserError', 'closest', 'DataConfig', 'ClassifierConfig', 'WarmupConf
            'RoundsConfig', 'CompareConfig', 'RunConfig', 'to_dict', 'convert', 'from_dict', 'get_field', 'check_config',
            'write_atomic', 'save_config', 'load_config', 'diff_config']
 
-# %% ../nbs/00_config.ipynb #62a9d9d6
-import dataclasses, difflib, json, os, tempfile, types, typing
+# %% ../nbs/00_config.ipynb #2ec82ba0
+import dataclasses, difflib, json, os, tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints

@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
-from .config import RunConfig, SelectionConfig, UserError, check_config, closest, write_atomic
+from .config import RunConfig, UserError, check_config, closest, write_atomic
 from .data.batches import Batches, to_uint8
 from .data.drawn import load_faces
 from .data.faces import Faces
 from .evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
 from .losses import VGGFeatures
 from .models.blocks import latents_of
-from .runtime import (RunFolder, Stats, default_folder, derive, environment, image_grid, peak_memory_gib, progress, rng,
-                               start)
+from .runtime import RunFolder, Stats, default_folder, derive, environment, image_grid, peak_memory_gib, progress, start
 from .selection import (blank, precision_warnings, quotas, score_pool, select, selection_rows, selection_warnings,
                                  summarise, threshold_curve, thresholds, write_selection)
 from .training.classifier import predict, train_classifier
@@ -287,14 +286,16 @@ def compare(job: Job, kept: tuple[np.ndarray, np.ndarray] | None) -> Predictions
 def table(metrics: dict) -> str:
     "The comparison as plain text: a row an arm, then the differences with their intervals, in percent and points."
     names = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
-    lines = [f"{'trained on':<22}" + "".join(f"{n.replace('_', ' '):>17}" for n in names)]
-    for arm, a in metrics["arms"].items(): lines.append(f"{arm:<22}" + "".join(f"{100 * a['mean'][n]:>17.1f}" for n in names))
-    shown = {}
-    for d in metrics["differences"]: shown.setdefault(f"{d['arm']} - {d['against']}", {})[d["metric"]] = d
-    for pair, by in shown.items():
-        cells = (f"{100 * by[n]['mean']:+.1f} [{100 * by[n]['low']:+.1f}, {100 * by[n]['high']:+.1f}]" if n in by else "" for n in names)
-        lines.append(f"{pair:<22}" + "".join(f"{c:>20}"[-17:] if len(c) <= 17 else " " + c for c in cells))
-    return "\n".join(lines)
+    rows = [["trained on", *(n.replace("_", " ") for n in names)]]
+    rows += [[arm, *(f"{100 * a['mean'][n]:.1f}" for n in names)] for arm, a in metrics["arms"].items()]
+    pairs = dict.fromkeys((d["arm"], d["against"]) for d in metrics["differences"])
+    found = {(d["arm"], d["against"], d["metric"]): d for d in metrics["differences"]}
+    point = lambda v: f"{100 * v:+.1f}"
+    for pair in pairs:
+        ds = [found[*pair, n] for n in names]
+        rows.append([" - ".join(pair), *(f"{point(d['mean'])} [{point(d['low'])}, {point(d['high'])}]" for d in ds)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows)
 
 # %% ../nbs/70_experiment.ipynb #fd8d3769
 def confusion_text(metrics: dict, arm: str = "real") -> str:
@@ -422,7 +423,7 @@ def generate(
 ) -> Path:              # the path of faces.csv
     "Draw new faces of a class: PNG files, and a CSV with their seeds and the judge's scores."
     folder, cfg = RunFolder.open(run_folder)
-    where, classes, device = start(device), tuple(folder.read("data.json")["classes"]), start(device)
+    device, classes = start(device), tuple(folder.read("data.json")["classes"])
     if class_name not in classes: raise UserError(f"Unknown class '{class_name}'{closest(class_name, classes)}")
     if n < 1: raise UserError(f"n is {n}; it must be 1 or more.")
     c = classes.index(class_name)

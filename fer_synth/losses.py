@@ -7,7 +7,6 @@ __all__ = ['critic_loss', 'generator_loss', 'gradient_penalty', 'perceptual_loss
 from pathlib import Path
 import torch, torchvision
 from torch import nn
-from torch.nn import functional as F
 from .config import UserError
 
 # %% ../nbs/30_losses.ipynb #77d3d00c

@@ -169,11 +169,12 @@ def faces_over_training(
 ) -> Figure:
     "One latent code a row, time from left to right; as many moments as the width has room for, first and last included."
     shown = [samples[i] for i in spread(len(samples), min(most, 9 if width > 6 else 5))]
-    n = len(shown)
+    n = max(1, len(shown))
+    room = width * min(n, 7) / 7 if width > 6 else width     # few moments make a narrow picture, not giant faces
     images = [s["images"][k, e] for k in range(len(classes)) for e in range(each) for s in shown]
-    captions = [""] * (len(images) - n) + [s["when"] for s in shown]
-    heads = {k * each * n: name for k, name in enumerate(classes)}
-    return image_grid(images, n, captions if images else (), heads, width=width)
+    captions = [""] * (len(images) - len(shown)) + [s["when"] for s in shown]
+    heads = {k * each * n: name for k, name in enumerate(classes)} if images else {}
+    return image_grid(images, n, captions if images else (), heads, width=room)
 
 # %% ../nbs/80_plots.ipynb #9394e042
 def stage_lines(
@@ -236,7 +237,7 @@ def training_curves(
     for ax, (title, prefix, keys) in zip(axes, todo):
         if keys: draw_gan(ax, stats, keys, prefix)
         else: draw_classifiers(ax, stats, prefix)
-        ax.set_title(title); ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_title(title); ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return fig
 
 # %% ../nbs/80_plots.ipynb #36cbff92

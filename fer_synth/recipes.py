@@ -3,10 +3,9 @@
 # %% auto #0
 __all__ = ['FIVE_EMOTIONS', 'RECIPES', 'wgan_gp_drawn32', 'wgan_gp_fer32', 'tiny_wgan_gp', 'get_recipe']
 
-# %% ../nbs/01_recipes.ipynb #17a3cb1e
-import dataclasses
-from .config import (ClassifierConfig, CompareConfig, DataConfig, GanConfig, RoundsConfig, RunConfig,
-                              SelectionConfig, UserError, WarmupConfig, closest)
+# %% ../nbs/01_recipes.ipynb #4eb5bc10
+from .config import (ClassifierConfig, CompareConfig, DataConfig, GanConfig, RunConfig, SelectionConfig, UserError,
+                              WarmupConfig, closest)
 
 # %% ../nbs/01_recipes.ipynb #1c59697b
 FIVE_EMOTIONS = ("angry", "fear", "happy", "neutral", "sad")

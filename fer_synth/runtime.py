@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 from . import __version__
-from .config import RunConfig, UserError, diff_config, load_config, save_config, write_atomic
+from .config import RunConfig, UserError, load_config, save_config, write_atomic
 
 # %% ../nbs/02_runtime.ipynb #5ced5777
 def tune_allocator() -> bool:  # whether the thresholds could be set

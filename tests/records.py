@@ -107,7 +107,8 @@ def data_report(cfg, classes, counts):
 
 
 ENV = {"python": "3.11.2", "torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.3.1", "fer_synth": "0.1.0",
-       "platform": "Linux-6.1-x86_64", "cpu": "Invented CPU @ 2.10GHz", "cores": 2, "threads": 2, "device": "cpu", "gpu": None, "git_commit": None}
+       "platform": "Linux-6.1-x86_64", "cpu": "Invented CPU @ 2.10GHz", "cores": 2, "threads": 2, "device": "cpu", "gpu": None,
+       "git_commit": None}
 
 
 def make_records(

@@ -7,7 +7,6 @@ __all__ = ['to_sphere', 'sample_latents', 'latents_of', 'AdaIN', 'UpBlock', 'con
 import torch
 from torch import nn
 from torch.nn import functional as F
-from ..runtime import rng
 
 # %% ../../nbs/20_models.blocks.ipynb #9d047b17
 def to_sphere(

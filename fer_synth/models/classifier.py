@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from ..config import ClassifierConfig
-from .blocks import conv_macs
 
 # %% ../../nbs/25_models.classifier.ipynb #f103eeb6
 class SimpleCNN(nn.Module):

@@ -7,8 +7,7 @@ __all__ = ['Generator', 'Critic']
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .blocks import AdaIN, UpBlock, conv_macs, sample_latents
-from ..runtime import rng, seeded
+from .blocks import AdaIN, UpBlock
 
 # %% ../../nbs/21_models.wgan_gp.ipynb #b0e810b6
 class Generator(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..config import ClassifierConfig, RunConfig
 from ..data.batches import Batches, to_float
 from ..models.classifier import make_classifier
-from ..runtime import RunFolder, Stats, flatten_optimizer, progress, restore_optimizer, rng, derive, seeded
+from ..runtime import RunFolder, Stats, flatten_optimizer, progress, restore_optimizer, seeded
 from .gan import load_stage, save_stage
 
 # %% ../../nbs/42_training.classifier.ipynb #90bac28a

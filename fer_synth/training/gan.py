@@ -6,7 +6,7 @@ __all__ = ['save_stage', 'load_stage', 'sample_grid', 'Meter', 'check_finite', '
 # %% ../../nbs/41_training.gan.ipynb #cc273a2c
 import math, time
 from collections import defaultdict
-import numpy as np, torch
+import torch
 from ..config import UserError, diff_config, from_dict, to_dict, RunConfig
 from ..data.batches import to_uint8
 from ..models.blocks import sample_latents

@@ -15,7 +15,7 @@ from ..data.batches import Batches
 from ..losses import critic_loss, generator_loss, gradient_penalty, perceptual_loss
 from ..models.blocks import sample_latents, to_sphere
 from ..models.wgan_gp import Critic, Generator
-from ..runtime import derive, flatten_optimizer, restore_optimizer, rng, seeded
+from ..runtime import flatten_optimizer, restore_optimizer, rng, seeded
 
 # %% ../../nbs/40_training.objectives.ipynb #50c7258e
 @dataclass(frozen=True)
