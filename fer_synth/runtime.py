@@ -92,6 +92,7 @@ def environment(device: torch.device) -> dict:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(), "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None, "git_commit": git_commit(),
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
 
 # %% ../nbs/02_runtime.ipynb #d1e72b83
