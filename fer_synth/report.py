@@ -264,10 +264,14 @@ def section(title: str, *parts: str) -> str:
     return f"<section><h2>{esc(title)}</h2>{''.join(parts)}</section>\n" if any(parts) else ""
 
 # %% ../nbs/82_report.ipynb #b7a81573
-def para(text: str) -> str: return f"<p>{esc(text)}</p>" if text else ""
+def para(text: str) -> str:
+    "A paragraph; nothing for an empty text."
+    return f"<p>{esc(text)}</p>" if text else ""
 
 # %% ../nbs/82_report.ipynb #9bf97006
-def folded(title: str, *parts: str) -> str: return f"<details><summary>{esc(title)}</summary>{''.join(parts)}</details>"
+def folded(title: str, *parts: str) -> str:
+    "Parts that a click unfolds."
+    return f"<details><summary>{esc(title)}</summary>{''.join(parts)}</details>"
 
 # %% ../nbs/82_report.ipynb #aa9926cc
 def pct(
