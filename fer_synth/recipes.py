@@ -31,7 +31,7 @@ def wgan_gp_fer32() -> RunConfig:
         data=DataConfig(source="fer2013.zip", classes=FIVE_EMOTIONS),
         clf=ClassifierConfig(epochs=10.0),
         warmup=WarmupConfig(steps=800),
-        gan=GanConfig(steps=2800, later_steps=500, z=100, critic_width=48, penalty_every=2, ema=0.999),
+        gan=GanConfig(steps=3000, later_steps=600, z=100, critic_width=48, penalty_every=2, ema=0.999),
         selection=SelectionConfig(max_pool=20000),
     )
 
