@@ -3,14 +3,13 @@
 # %% auto #0
 __all__ = ['SHORT', 'COMMANDS', 'RunOptions', 'DataOptions', 'BaselineOptions', 'GenerateOptions', 'FolderOptions', 'adopt',
            'expand', 'option_value', 'starting_config', 'first_paragraph', 'option_names', 'unknown_option', 'parse',
-           'no_room', 'how_to_continue', 'resumable', 'default_out', 'do_run', 'do_demo', 'do_data', 'do_baseline',
-           'do_generate', 'do_report', 'do_resume', 'help_of', 'overview', 'dispatch', 'complain', 'main']
+           'no_room', 'how_to_continue', 'resumable', 'do_run', 'do_demo', 'do_data', 'do_baseline', 'do_generate',
+           'do_report', 'do_resume', 'help_of', 'overview', 'dispatch', 'complain', 'main']
 
-# %% ../nbs/90_cli.ipynb #c0af304f
+# %% ../nbs/90_cli.ipynb #46fc8963
 import contextlib, dataclasses, difflib, errno, io, os, re, shlex, sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +19,13 @@ from . import __version__
 from .config import ClassifierConfig, DataConfig, RunConfig, UserError, check_config, closest, load_config
 from .recipes import RECIPES, get_recipe
 
-# %% ../nbs/90_cli.ipynb #d8bb37d4
+# %% ../nbs/90_cli.ipynb #566ef9cc
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(RunConfig):
     "Options of `run` and `demo`: every field of the config, where to start and where to write."
     recipe: str = "wgan_gp_drawn32"  # the recipe to start from: wgan_gp_drawn32, wgan_gp_fer32 or tiny_wgan_gp
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # start from this config.json, in the place of a recipe
+    rule: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # a selection rule, as the threshold tuner saves it
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None  # run folder to make; by default runs/<recipe>-<date>-<time>
 
 # %% ../nbs/90_cli.ipynb #95ea6761
@@ -186,21 +186,16 @@ def resumable(folder: Path):
         if not no_room(e): raise
         raise UserError(f"No room left on disk for {folder}; free some, then {how_to_continue(folder)}") from e
 
-# %% ../nbs/90_cli.ipynb #0047f843
-def default_out(recipe: str) -> Path:
-    "`runs/<recipe>-<date>-<time>`, below the working directory."
-    return Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-
-# %% ../nbs/90_cli.ipynb #bc759691
+# %% ../nbs/90_cli.ipynb #623a1ff4
 def do_run(args: list[str], command: str = "run") -> None:
     "Train, generate, select and compare on any images, and write a report; the whole job."
     fallback = "wgan_gp_drawn32" if command == "demo" or {"-h", "--help"} & set(args) else ""
     options = parse(RunOptions, args, command, default=adopt(RunOptions, starting_config(args, fallback)))
     cfg = check_config(adopt(RunConfig, options))
-    out = options.out or default_out(cfg.recipe)
-    from fer_synth import experiment, report
+    from fer_synth import experiment, report, runtime
+    out = options.out or runtime.default_folder(cfg.recipe)
     with resumable(out):
-        folder = experiment.run(cfg, out)
+        folder = experiment.run(cfg, out, rule=options.rule)
         page = report.make_report(folder)
     print(f"Report: {page}")
 
@@ -218,7 +213,7 @@ def do_data(args: list[str]) -> None:
     from fer_synth.data.faces import describe
     print(describe(load_faces(options.data)))
 
-# %% ../nbs/90_cli.ipynb #87500977
+# %% ../nbs/90_cli.ipynb #cc708a8d
 def do_baseline(args: list[str]) -> None:
     "Train the classifier alone, over several seeds: a table of scores and a confusion matrix."
     start = starting_config(args, "wgan_gp_drawn32")
@@ -226,8 +221,8 @@ def do_baseline(args: list[str]) -> None:
     if options.seeds < 1: raise UserError(f"--seeds is {options.seeds}; it must be 1 or more.")
     shared = {f.name: getattr(options, f.name) for f in dataclasses.fields(RunConfig) if hasattr(options, f.name)}
     cfg = check_config(dataclasses.replace(start, **shared))
-    out = options.out or default_out("baseline")
-    from fer_synth import experiment
+    from fer_synth import experiment, runtime
+    out = options.out or runtime.default_folder("baseline")
     with resumable(out): table, path = experiment.baseline(cfg, options.seeds, out)
     print(table)
     print(f"Written: {path}")
@@ -286,10 +281,10 @@ def dispatch(args: list[str]) -> None:
     else: raise UserError(f"Unknown command '{first}'{closest(first, COMMANDS)}")
     sys.stdout.flush()
 
-# %% ../nbs/90_cli.ipynb #e18b63fb
+# %% ../nbs/90_cli.ipynb #24c83d3d
 def complain(sentence: str) -> None:
     "One line on stderr."
-    print("fer-synth: " + " ".join(sentence.split()).replace("?.", "?"), file=sys.stderr)
+    print("fer-synth: " + " ".join(sentence.split()), file=sys.stderr)
 
 # %% ../nbs/90_cli.ipynb #80b2b9e5
 def main(

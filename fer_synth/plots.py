@@ -317,7 +317,7 @@ def pool_funnel(
     if rounds: fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.2)
     return fig
 
-# %% ../nbs/80_plots.ipynb #edbb68f3
+# %% ../nbs/80_plots.ipynb #93c11ef4
 @mpl.rc_context(STYLE)
 def threshold_curves(
     curve: dict,         # the "threshold_curve" part of metrics.json
@@ -332,8 +332,9 @@ def threshold_curves(
             ax.plot(c["threshold"], [np.nan if v is None else v for v in c[key]], style, color=colour, label=label)
         if name in used: ax.axvline(used[name], color="black", lw=1, label="threshold used")
         ax.set_title(name)
-        ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, .5, 1), yticks=(0, .5, 1))
-        ax.set_xticklabels(["0", ".5", "1"]); ax.set_yticklabels(["0", ".5", "1"])
+        low, high = min(c["threshold"][0] for c in curve.values()), max(c["threshold"][-1] for c in curve.values())
+        ax.set(xlim=(low, high), ylim=(0, 1.03), xticks=(low, (low + high) / 2, high), yticks=(0, .5, 1))
+        ax.set_xticklabels([f"{t:.2g}".replace("0.", ".") for t in ax.get_xticks()]); ax.set_yticklabels(["0", ".5", "1"])
     if curve: fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4 if width > 6 else 2, columnspacing=1.2)
     fig.supxlabel("threshold", size=9)
     return fig

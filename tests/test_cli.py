@@ -15,6 +15,7 @@ import fer_synth
 from fer_synth import cli
 from fer_synth.config import RunConfig, UserError, diff_config, save_config
 from fer_synth.recipes import RECIPES, get_recipe
+from fer_synth.selection import SelectionRule
 
 TINY = ("--recipe", "tiny_wgan_gp")
 
@@ -25,8 +26,8 @@ def rooms(monkeypatch, tmp_path):
     calls = []
 
     def note(name, answer):
-        def called(*args):
-            calls.append((name, *args))
+        def called(*args, **named):
+            calls.append((name, *args, *(v for v in named.values() if v is not None)))
             return answer(*args)
         return called
 
@@ -67,6 +68,18 @@ def test_run_changes_the_named_fields_of_the_recipe_only(rooms, capsys):
     assert changed("tiny_wgan_gp", cfg) == {"seed": 3, "data.source": "faces.zip", "data.size": 24, "data.skip_bad": True, "gan.per_class": True}
     assert rooms.calls[1] == ("make_report", Path("here"))
     assert capsys.readouterr().out.splitlines()[-1] == f"Report: {Path('here') / 'report.html'}"
+
+
+def test_a_rule_is_passed_on(rooms):
+    assert cli.main(["run", *TINY, "--out", "here", "--rule", "mine.json"]) == 0
+    assert rooms.calls[0][2:] == (Path("here"), Path("mine.json"))
+
+
+def test_a_rule_that_does_not_fit_is_one_sentence_and_leaves_nothing(tmp_path):
+    SelectionRule(score="confidence", thresholds={"angry": .5, "cross": .5}).save(tmp_path / "rule.json")
+    for file, part in (("none.json", "none.json"), ("rule.json", "cross")):
+        done = shell("run", *TINY, "--out", "here", "--rule", file, cwd=tmp_path)
+        assert done.returncode == 2 and is_one_sentence(done.stderr) and part in done.stderr and not (tmp_path / "here").exists(), done.stderr
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -154,20 +167,20 @@ def test_bad_words_end_in_one_sentence_and_call_nothing(rooms, capsys, case):
 
 
 def test_the_sentence_of_a_room_is_passed_on(rooms, capsys, monkeypatch):
-    def fails(cfg, out): raise UserError("faces.zip does not exist;\n give the path of a folder.")
+    def fails(cfg, out, rule=None): raise UserError("faces.zip does not exist;\n give the path of a folder.")
     monkeypatch.setattr(rooms.experiment, "run", fails)
     assert cli.main(["run", *TINY]) == 2
     assert capsys.readouterr().err == "fer-synth: faces.zip does not exist; give the path of a folder.\n"
 
 
 def test_a_bug_keeps_its_traceback(rooms, monkeypatch):
-    def fails(cfg, out): raise ValueError("a bug")
+    def fails(cfg, out, rule=None): raise ValueError("a bug")
     monkeypatch.setattr(rooms.experiment, "run", fails)
     with pytest.raises(ValueError, match="a bug"): cli.main(["run", *TINY])
 
 
 def stops(error, begun):
-    def run(cfg, out):
+    def run(cfg, out, rule=None):
         if begun:
             out.mkdir(parents=True)
             save_config(cfg, out / "config.json")

@@ -43,10 +43,11 @@ def test_the_folder_is_complete(whole):
     assert {"config.json", "env.json", "data.json", "stats.jsonl", "checkpoints", "samples", "pool", "selection.csv",
             "predictions.npz", "metrics.json"} <= names
     assert not [p for p in whole.rglob("*") if p.name.startswith(".")], "temporary files are left behind"
-    pools = [np.load(p, allow_pickle=False) for p in sorted((whole/"pool").iterdir())]
+    pools = [np.load(p, allow_pickle=False) for p in sorted((whole/"pool").glob("round-*.npz"))]
     rows = (whole/"selection.csv").read_text().splitlines()
     assert len(pools) == 2 and len(rows) == 1 + sum(len(p["images"]) for p in pools)
     assert all(p["images"].dtype == np.uint8 and len(set(p["seeds"].tolist())) == len(p["seeds"]) for p in pools)
+    assert sorted(p.name for p in (whole/"pool").iterdir()) == ["round-1.npz", "round-2.npz", "validation-1.npz", "validation-2.npz"]
 
 
 def test_every_figure_can_be_computed_again(whole):

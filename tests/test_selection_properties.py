@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fer_synth.config import SelectionConfig
-from fer_synth.selection import (judge_quality, quotas, read_selection, score_pool, select, selection_rows, selection_warnings,
-                                 summarise, threshold_curve, thresholds, write_selection)
+from fer_synth.config import SCORES, SelectionConfig, UserError
+from fer_synth.selection import (VIEWS, agreement, calibrate, class_scores, density, fit_temperature, judge_quality, margins, quotas,
+                                 radii, read_selection, score_pool, select, selection_rows, selection_warnings, summarise,
+                                 threshold_curve, thresholds, views, write_selection)
 
 settings.register_profile("any machine", deadline=None)     # a slow moment of a busy machine is no failure
 settings.load_profile("any machine")
@@ -192,3 +193,160 @@ def test_a_spreadsheet_reads_the_same_file(tmp_path):
     assert [r["id"] for r in read] == ["2-0", "2-1"] and [r["reason"] for r in read] == ["kept", "below threshold"]
     assert [r["decision"] for r in read] == ["kept", "dropped"] and [r["predicted"] for r in read] == ["sad", "a,b"]
     assert [float(r["margin"]) for r in read] == [.5, -.75]
+
+
+# --- the other scores
+
+
+@given(pools(), st.sampled_from(["margin", "density", "agreement", "calibrated"]))
+def test_any_score_can_decide(pool, name):
+    "The rule reads the score that it is told to, and no other."
+    scores = {"confidence": np.random.default_rng(0).permutation(pool["scores"]["confidence"]), name: pool["scores"]["confidence"]}
+    kept, reasons = select(**pool | {"scores": scores, "score": name})
+    assert reasons == slow_select(**pool) and kept.tolist() == [r == "kept" for r in reasons]
+
+
+@given(st.integers(0, 2 ** 16), st.integers(0, 30), st.integers(2, 5))
+def test_margins_by_hand(seed, n, k):
+    probs = np.round(probabilities(seed, n, k).astype(float), 1)     # coarse: ties are common
+    found = margins(probs)
+    assert found.shape == (n, k)
+    for p, row in zip(probs, found):
+        for c in range(k): assert row[c] == pytest.approx(p[c] - max(np.delete(p, c)), abs=1e-6)
+    labels = np.random.default_rng(seed).integers(0, k, n)
+    np.testing.assert_array_equal(found[np.arange(n), labels], score_pool(probs, labels)["margin"])
+
+
+@given(st.integers(0, 2 ** 16), st.floats(.1, 10))
+def test_calibration_keeps_the_order_and_undoes_itself(seed, t):
+    probs = np.random.default_rng(seed).dirichlet(np.full(4, 2.), 20).clip(1e-6)
+    probs /= probs.sum(1, keepdims=True)
+    scaled = calibrate(probs, t)
+    np.testing.assert_allclose(scaled.sum(1), 1)
+    np.testing.assert_array_equal(scaled.argmax(1), probs.argmax(1))
+    slow = probs ** (1 / t) / (probs ** (1 / t)).sum(1, keepdims=True)      # dividing logits by T takes the T-th root of probabilities
+    np.testing.assert_allclose(scaled, slow, rtol=1e-9)
+    if t > .5: np.testing.assert_allclose(calibrate(scaled, 1 / t), probs, atol=1e-6)
+
+
+@pytest.mark.parametrize("true", [.5, 1., 2.5])
+def test_the_temperature_is_found(true):
+    "Against a slow search over a grid, and against the number that was put in."
+    rng = np.random.default_rng(3)
+    honest = rng.dirichlet(np.full(4, .6), 4000).clip(1e-9)
+    truth = (honest.cumsum(1) < rng.random((4000, 1))).sum(1).clip(max=3)
+    shown = calibrate(honest, 1 / true)
+    loss = lambda t: -np.log(calibrate(shown, t)[np.arange(4000), truth].clip(1e-300)).mean()
+    grid = np.exp(np.linspace(np.log(.05), np.log(20), 400))
+    found = fit_temperature(shown, truth)
+    assert loss(found) <= min(loss(t) for t in grid) + 1e-9
+    assert found == pytest.approx(true, rel=.05)
+
+
+def test_a_judge_that_is_always_right_or_wrong_has_a_temperature():
+    "The fit ends at its bounds and gives finite probabilities."
+    sure = np.eye(3)[[0, 1, 2, 0]]
+    for truth in ([0, 1, 2, 0], [1, 2, 0, 1]):
+        t = fit_temperature(sure, truth)
+        assert .05 <= t <= 20 and np.isfinite(calibrate(sure, t)).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 9, 7), (0, 1, 8, 8), (1, 1, 1, 1)])
+def test_the_six_views(shape):
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    before, found = images.copy(), list(views(images))
+    assert len(found) == VIEWS and all(v.shape == shape and v.dtype == np.uint8 for v in found)
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    h, w = shape[2:]
+    window = lambda y, x: padded[..., y:y + h, x:x + w]
+    for got, want in zip(found, (images, images[..., ::-1], window(1, 2), window(1, 0), window(2, 1), window(0, 1))):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(images, before)
+
+
+@given(st.integers(0, 2 ** 16), st.integers(1, 10), st.integers(2, 4), st.integers(1, 6))
+def test_agreement_counts_views(seed, n, k, v):
+    answers = [probabilities(seed + i, n, k) for i in range(v)]
+    found = agreement(iter(answers))
+    for i in range(n):
+        votes = [int(np.argmax(a[i])) for a in answers]
+        assert found[i].tolist() == [round(votes.count(c) / v, 6) for c in range(k)]
+
+
+@given(st.integers(0, 2 ** 16), st.integers(1, 30), st.integers(0, 20), st.integers(1, 6))
+def test_density_by_brute_force(seed, r, n, k):
+    "Whole numbers, so that float32 is exact but for the centre; equal distances are common."
+    rng = np.random.default_rng(seed)
+    real, new = rng.integers(-4, 5, (r, 2)).astype(float), rng.integers(-5, 6, (n, 2)).astype(float)
+    real -= real.mean(0).round() - real.mean(0)                 # not centred: the function has to do that
+    gaps = lambda a, b: ((a[:, None] - b[None]) ** 2).sum(2)
+    balls = np.array([np.sort(np.delete(row, i))[min(k, r - 1) - 1] if r > 1 else 0 for i, row in enumerate(gaps(real, real))])
+    np.testing.assert_allclose(radii(real, k), balls, atol=1e-4)
+    inside = lambda slack: (gaps(new, real) <= balls + slack).sum(1) / k
+    found = density(new, real, radii(real, k), k)
+    assert (inside(-1e-3) - 1e-6 <= found).all() and (found <= inside(1e-3) + 1e-6).all()
+
+
+def test_density_does_not_depend_on_the_chunks():
+    rng = np.random.default_rng(0)
+    real, new = rng.normal(5, 1, (1300, 8)), rng.normal(5, 1, (1100, 8))
+    every = density(new, real, radii(real))
+    parts = np.concatenate([density(new[i:i + 100], real, radii(real)) for i in range(0, 1100, 100)])
+    assert np.abs(every - parts).max() <= .2 and (every == parts).mean() > .99
+    assert radii(real).shape == (1300,) and .8 < every.mean() < 1.2
+
+
+@given(st.integers(0, 2 ** 16), st.integers(1, 60), st.integers(-10, 10))
+def test_thresholds_of_a_margin(seed, n, start):
+    "The search for a precision works on any score: here one that is negative half of the time."
+    truth, lead = np.random.default_rng(seed + 1).integers(0, 3, n), margins(probabilities(seed, n, 3))
+    found = thresholds(SelectionConfig(score="margin", threshold=start / 10, min_precision=.6), "abc", lead, truth)
+    for k, t in enumerate(found.values()):
+        p = lead[:, k]
+        precision = {v: np.mean(truth[p >= v] == k) if (p >= v).any() else -1 for v in sorted({start / 10, *p[p > start / 10].tolist()})}
+        good = [v for v in precision if precision[v] >= .6] or [v for v in precision if precision[v] == max(precision.values())]
+        assert t == (min(good) if max(precision.values()) >= 0 else start / 10)
+
+
+@given(st.integers(0, 2 ** 16), st.integers(0, 40), st.sampled_from(sorted(SCORES)))
+def test_the_curve_of_any_score(seed, n, name):
+    rng, k = np.random.default_rng(seed), 3
+    low, high = SCORES[name]
+    some = lambda *shape: np.round(rng.uniform(low, min(high, 7), shape), 6)
+    labels, val, truth = rng.integers(0, k, n), some(25, k), rng.integers(0, k, 25)
+    scores = {"confidence": np.zeros(n), name: some(n)}
+    for c, curve in enumerate(threshold_curve(scores, labels, val, truth, "abc", points=11, score=name).values()):
+        assert curve["threshold"][0] == low and len(curve["threshold"]) == 11
+        for t, share, precision in zip(curve["threshold"], curve["kept_share"], curve["val_precision"]):
+            mine, passing = scores[name][labels == c], val[:, c] >= t
+            assert share == (round(float((mine >= t).mean()), 6) if len(mine) else None)
+            assert precision == (round(float((truth[passing] == c).mean()), 6) if passing.any() else None)
+    if name == "density" and n: assert curve["threshold"][-1] == max(1., scores[name].max(), val.max())
+
+
+@pytest.mark.parametrize("name", ["calibrated", "agreement", "density"])
+def test_csv_with_a_further_score(tmp_path, name):
+    scores = score_pool(probabilities(0, 50, 2), np.zeros(50, int)) | {name: np.arange(50) / 5}
+    kept, reasons = select(scores, np.zeros(50, int), {"a": 5., "b": 5.}, {"a": 9, "b": 9}, ("a", "b"), "confident", score=name)
+    rows = selection_rows(1, np.zeros(50, int), range(50), "x", scores, kept, reasons, ("a", "b"))
+    back = read_selection(write_selection(tmp_path / "s.csv", [rows, rows], ("a", "b")))
+    assert list(back) == list(rows) and list(back)[-3:] == [name, "p_a", "p_b"]
+    np.testing.assert_array_equal(back[name], np.tile(np.arange(50) / 5, 2))
+    assert kept[-9:].all() and kept.sum() == 9
+
+
+def test_advice_for_a_margin_never_goes_below_zero():
+    "A margin below 0 means that the judge sees another class; no remedy asks for such faces."
+    labels = np.zeros(100, int)
+    summary = {"happy": dict(real=0, quota=50, made=100, passed=10, kept=10, threshold=.5, agreement=.5)}
+    said = lambda lead: selection_warnings(summary, {"margin": lead}, labels, score="margin")[0]
+    assert "lower its threshold to 0.20" in said(np.full(100, .2))
+    assert "lower its threshold" not in said(np.linspace(-.9, .1, 100))
+
+
+def test_scores_of_probabilities_and_no_others():
+    probs = probabilities(0, 10, 3)
+    np.testing.assert_array_equal(class_scores("confidence", probs), np.round(probs.astype(float), 6))
+    np.testing.assert_array_equal(class_scores("calibrated", probs, 2.), np.round(calibrate(probs, 2.), 6))
+    for name in ("agreement", "density", "entropy"):
+        with pytest.raises(UserError, match=name): class_scores(name, probs)
