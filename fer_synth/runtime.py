@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['tune_allocator', 'pick_device', 'start', 'derive', 'rng', 'seeded', 'cpu_name', 'git_commit', 'environment',
-           'peak_memory_gib', 'flatten_optimizer', 'restore_optimizer', 'save_tensors', 'load_tensors',
-           'default_folder', 'check_space', 'RunFolder', 'Stats', 'progress', 'image_grid']
+           'peak_memory_gib', 'flatten_optimizer', 'restore_optimizer', 'save_tensors', 'load_tensors', 'Stopped',
+           'StopRequest', 'default_folder', 'check_space', 'RunFolder', 'Stats', 'progress', 'image_grid']
 
 # %% ../nbs/02_runtime.ipynb #8a99bf2c
 import ctypes, hashlib, json, os, platform, resource, shutil, subprocess, sys, time
@@ -142,6 +142,33 @@ def load_tensors(path) -> tuple[dict[str, torch.Tensor], dict]:  # tensors, note
     except (SafetensorError, ValueError) as e:
         raise UserError(f"{path} is not a whole safetensors file ({e}); delete it to start this stage again.") from None
 
+# %% ../nbs/02_runtime.ipynb #bfe085ce
+class Stopped(KeyboardInterrupt):
+    "The run was asked to stop and did so; it can be resumed."
+
+# %% ../nbs/02_runtime.ipynb #4e171065
+class StopRequest:
+    "The file `stop` in a run folder: the wish, made in any process, that the run shall stop and stay resumable."
+    def __init__(self, folder): self.path, self.old = Path(folder)/"stop", self.mark(folder)
+    @staticmethod
+    def mark(folder) -> tuple | None:
+        "What tells this request from another one; None where there is none."
+        try: facts = os.stat(Path(folder)/"stop")
+        except OSError: return None
+        return facts.st_ino, facts.st_mtime_ns
+    def ask(self) -> None:
+        "Ask; heard after the step that is being computed, or, between two trainings, after the first step of the next."
+        write_atomic(self.path, f"Asked to stop on {datetime.now():%Y-%m-%d at %H:%M:%S}.\n")
+    def asked(self) -> bool:
+        "Whether a stop was asked for since this object was made; an older request is removed."
+        now = self.mark(self.path.parent)
+        if now is not None and now == self.old: self.path.unlink(missing_ok=True)
+        return now not in (None, self.old)
+    def obey(self, stage: str, step: int) -> None:
+        "Take the request away and raise `Stopped`; call it when the checkpoint is written."
+        self.path.unlink(missing_ok=True)
+        raise Stopped(f"Stopped in {stage} after step {step}, as asked; continue it with: fer-synth resume {self.path.parent}")
+
 # %% ../nbs/02_runtime.ipynb #e43e323a
 def default_folder(recipe: str) -> Path:
     "`runs/<recipe>-<date>-<time>` below the current folder."
@@ -154,11 +181,11 @@ def check_space(folder, gib: float = 1.0) -> None:
     if free < gib:
         raise UserError(f"Only {free:.2f} GiB are free where {folder} is; a run needs {gib} GiB. Free some or give another --out.")
 
-# %% ../nbs/02_runtime.ipynb #fd92b0ec
+# %% ../nbs/02_runtime.ipynb #acee0992
 class RunFolder:
     "The records of one run. `RunFolder.create` makes one, `RunFolder.open` continues one."
     FOLDERS = ("checkpoints", "samples", "pool", "figures")
-    def __init__(self, path): self.path, self.began = Path(path), time.perf_counter()
+    def __init__(self, path): self.path, self.began, self.stop = Path(path), time.perf_counter(), StopRequest(path)
     def __truediv__(self, name) -> Path: return self.path / name
     def json(self, name: str, value) -> None: write_atomic(self/name, json.dumps(value, indent=1) + "\n")
     def read(self, name: str):
@@ -166,6 +193,10 @@ class RunFolder:
         except FileNotFoundError:
             raise UserError(f"{self/name} does not exist; is {self.path} a run folder that has come this far?") from None
     def checkpoint(self, stage: str) -> Path: return self/"checkpoints"/f"{stage}.safetensors"
+    def request_stop(self) -> None:
+        "Ask the run to stop, from any process; it saves a checkpoint and can be resumed. `UserError` where there is no run."
+        if not (self/"config.json").is_file(): raise UserError(f"{self.path} is not a run folder: it holds no config.json.")
+        self.stop.ask()
 
     @classmethod
     def create(cls, path, cfg: RunConfig, env: dict) -> "RunFolder":

@@ -46,7 +46,7 @@ def count_steps(cfg: ClassifierConfig, n_real: int) -> tuple[int, int]:  # all s
     per_epoch = n_real / cfg.batch
     return max(1, round(cfg.epochs * per_epoch)), max(1, round(per_epoch / cfg.evals_per_epoch))
 
-# %% ../../nbs/42_training.classifier.ipynb #678880ce
+# %% ../../nbs/42_training.classifier.ipynb #4b3d0ed2
 class Training:
     "One classifier's training state: network, optimiser, best weights so far."
     def __init__(self, cfg: RunConfig, n_classes: int, seed: int, stage: str, device):
@@ -54,9 +54,11 @@ class Training:
             self.clf = make_classifier(cfg.clf, n_classes, cfg.data.size, cfg.data.channels).to(device)
         self.opt = torch.optim.Adam(self.clf.parameters(), cfg.clf.lr)
         self.cfg, self.stage, self.step, self.best_loss, self.stale = cfg, stage, 0, math.inf, 0
+        self.losses, self.device = [], device       # since the last validation
         self.best = {k: v.clone() for k, v in self.clf.state_dict().items()}
     def save(self, run: RunFolder) -> None:
         tensors = {f"clf/{k}": v for k, v in self.clf.state_dict().items()} | {f"best/{k}": v for k, v in self.best.items()}
+        if self.losses: tensors["losses"] = torch.stack(self.losses)
         save_stage(run, self.stage, self.cfg, tensors | flatten_optimizer(self.opt, "opt"),
                    step=self.step, best_loss=self.best_loss, stale=self.stale)
     def load(self, run: RunFolder) -> None:
@@ -65,6 +67,7 @@ class Training:
             part = lambda p: {k[len(p):]: v.clone() for k, v in tensors.items() if k.startswith(p)}
             self.clf.load_state_dict(part("clf/"))
             self.best = part("best/")
+            self.losses = list(tensors["losses"].to(self.device).unbind()) if "losses" in tensors else []
             restore_optimizer(self.opt, "opt", tensors)
             self.step, self.best_loss, self.stale = notes["step"], notes["best_loss"], notes["stale"]
     def judge(self) -> nn.Module:
@@ -72,7 +75,7 @@ class Training:
         self.clf.load_state_dict(self.best)
         return self.clf.eval().requires_grad_(False)
 
-# %% ../../nbs/42_training.classifier.ipynb #52ae8e9d
+# %% ../../nbs/42_training.classifier.ipynb #e660c5ef
 def train_classifier(
     cfg: RunConfig,
     train: tuple[np.ndarray, np.ndarray],  # images uint8 (N, C, H, W) and labels (N,) to learn from
@@ -86,7 +89,7 @@ def train_classifier(
     device,
     show: bool = True,  # progress bar
 ) -> nn.Module:         # the classifier with the lowest validation loss, in evaluation mode
-    "Train one classifier, going on from its checkpoint if there is one."
+    "Train one classifier, going on from its checkpoint if there is one; `Stopped` when it is asked to stop."
     state = Training(cfg, n_classes, seed, stage, device)
     state.load(run)
     steps, every = count_steps(cfg.clf, n_real)
@@ -94,14 +97,15 @@ def train_classifier(
     if state.step >= steps or out_of_patience(): return state.judge()
     stats.rewind(stage, state.step)
     batches = Batches(*train, cfg.clf.batch, seed, "clf", device=device, mirror=cfg.clf.mirror, shift=cfg.clf.shift)
-    losses = []
     for step in progress(range(state.step, steps), stage, steps, state.step, show):
-        losses.append(update(state, batches, step, steps, seed))
-        if (step + 1) % every == 0 or step + 1 == steps:
-            validate(state, step + 1, torch.stack(losses).mean().item(), val, stats, device)
-            losses = []
-            state.save(run)
-            if out_of_patience(): break
+        state.losses.append(update(state, batches, step, steps, seed))
+        state.step, due, stop = step + 1, (step + 1) % every == 0 or step + 1 == steps, run.stop.asked()
+        if due:
+            validate(state, step + 1, torch.stack(state.losses).mean().item(), val, stats, device)
+            state.losses = []
+        if due or stop: state.save(run)
+        if stop: run.stop.obey(stage, step + 1)
+        if due and out_of_patience(): break
     return state.judge()
 
 # %% ../../nbs/42_training.classifier.ipynb #6129e946

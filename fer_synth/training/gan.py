@@ -39,10 +39,16 @@ def sample_grid(gen, n_classes: int, seed: int, device, columns: int = 8):
     y = torch.arange(n_classes, device=device).repeat_interleave(columns)
     return image_grid(to_uint8(gen(z, y)).cpu().numpy(), columns)
 
-# %% ../../nbs/41_training.gan.ipynb #fd8242c9
+# %% ../../nbs/41_training.gan.ipynb #9d43b566
 class Meter:
     "Means of numbers since the last look, kept on the device until then."
-    def __init__(self): self.values, self.began = defaultdict(list), time.perf_counter()
+    def __init__(self, saved: dict = {}, device="cpu"):
+        self.values, self.began = defaultdict(list), time.perf_counter()
+        for k, v in saved.items():
+            if k.startswith("meter/"): self.values[k[6:]] = list(v.to(device).unbind())
+    def state(self) -> dict[str, torch.Tensor]:
+        "What was added since the last look, for a checkpoint."
+        return {f"meter/{k}": torch.stack(v) for k, v in self.values.items()}
     def add(self, numbers: dict) -> None:
         for k, v in numbers.items(): self.values[k].append(v)
     def take(self, images: int) -> dict:
@@ -60,7 +66,7 @@ def check_finite(numbers: dict, stage: str, step: int, run: RunFolder) -> None:
         raise UserError(f"{stage} broke down at step {step}: {bad[0]} is not finite; the last good state is in {run.checkpoint(stage)}. "
                         "Start a new run with a smaller gan.lr_critic and gan.lr_gen.")
 
-# %% ../../nbs/41_training.gan.ipynb #17246cb6
+# %% ../../nbs/41_training.gan.ipynb #856ab412
 def train(
     objective: Objective,   # what to optimise
     stage: str,             # its name in the records: "gan-1"
@@ -72,7 +78,7 @@ def train(
     n_classes: int,         # rows of the sample grids
     show: bool = True,      # progress bar
 ) -> None:
-    "Train an objective, going on from its checkpoint if there is one; leaves a checkpoint at `steps`."
+    "Train an objective, going on from its checkpoint if there is one; leaves a checkpoint at `steps`, or where it is `Stopped`."
     done, every, device = 0, cfg.gan, objective.device
     if saved := load_stage(run, stage, cfg):
         objective.load(saved[0])
@@ -80,7 +86,7 @@ def train(
     if done >= steps: return
     if not done: objective.before()
     stats.rewind(stage, done)
-    meter, since = Meter(), done
+    meter, since = Meter(saved[0] if saved else {}, device), done
     for step in progress(range(done, steps), stage, steps, done, show):
         for phase in objective.phases:
             for i in range(phase.repeats): meter.add(phase.update(step, i))
@@ -93,4 +99,6 @@ def train(
             since = now
         if now % every.sample_every == 0 or last:
             sample_grid(objective.sampler(), n_classes, cfg.seed, device).save(run/"samples"/f"{stage}-{now:06d}.png")
-        if now % every.checkpoint_every == 0 or last: save_stage(run, stage, cfg, objective.state(), step=now)
+        stop = run.stop.asked()
+        if now % every.checkpoint_every == 0 or last or stop: save_stage(run, stage, cfg, objective.state() | meter.state(), step=now)
+        if stop: run.stop.obey(stage, now)
