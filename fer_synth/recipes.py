@@ -17,7 +17,7 @@ def wgan_gp_drawn32() -> RunConfig:
         recipe="wgan_gp_drawn32",
         data=DataConfig(source="drawn", drawn_counts=(450, 350, 900, 600, 500), difficulty=0.4),
         clf=ClassifierConfig(epochs=9.0),
-        warmup=WarmupConfig(steps=400),
+        warmup=WarmupConfig(steps=300),
         gan=GanConfig(steps=150, later_steps=50, gen_width=48, critic_width=32, penalty_every=2, log_every=10, sample_every=20,
                       checkpoint_every=20),
         selection=SelectionConfig(max_pool=2000),
