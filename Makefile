@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+PORT ?= 8866
 
 SHELL := /bin/bash
 BIN := $(VENV)/bin
@@ -17,18 +18,20 @@ SHOW := awk '/^ *Downloading .*[MG]B\)/ {print "  " $$2, $$3, $$4; fflush()} /^I
 INSTALL = set -o pipefail; $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt \
 	  -e '.$(1)' 2>&1 | tee $(LOG) | $(SHOW) || { grep -v '^WARNING' $(LOG) | tail -n 20; echo "The installation failed; all of it is in $(LOG)."; exit 1; }
 
-.PHONY: help demo test env lab bench readme prepare
+.PHONY: help demo test env lab app docs bench readme prepare
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole job on drawn faces; ends with the path of its report (ARGS='--seed 1' adds options)"
 	@echo "make test     every notebook, then pytest"
 	@echo "make lab      JupyterLab, opened on the notebooks"
+	@echo "make app      the notebooks of nbs/explore as pages without code (Voila); prints their address"
+	@echo "make docs     every notebook as a page, in _docs/index.html"
 	@echo "make bench    training speed against a plain loop, as a table"
 	@echo "make prepare  after an edit: export the modules, clean the notebooks, write README.md"
 	@echo "make readme   write README.md from nbs/index.ipynb"
 	@echo "make env      only the environment of 'make test'"
-	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV)"
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV), PORT=$(PORT) of 'make app'"
 
 demo: $(RUNTIME)
 	@$(BIN)/fer-synth demo $(ARGS)
@@ -41,6 +44,14 @@ env: $(DEV)
 
 lab: $(LAB)
 	$(BIN)/jupyter lab --notebook-dir=nbs $(ARGS)
+
+# Only this machine can reach the pages, and only with the token in the address.
+APP := --no-browser --Voila.ip=127.0.0.1 --Voila.port_retries=0 --token --classic_tree=True --strip_sources=True
+app: $(LAB)
+	$(BIN)/voila nbs/explore $(APP) --port=$(PORT) $(ARGS)
+
+docs: $(DEV)
+	$(BIN)/python tools/docs.py $(ARGS)
 
 bench: $(RUNTIME)
 	$(BIN)/python benchmarks/bench.py $(ARGS)

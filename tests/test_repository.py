@@ -68,7 +68,9 @@ def test_the_repository_stays_small():
     sizes = {p: p.stat().st_size for p in tracked()}
     assert sizes, "no files were found to measure"
     assert sum(sizes.values()) < 30 * MIB
-    assert not [f"{p}: {n} bytes" for p, n in sizes.items() if n > MIB]
+    recorded = PACKAGE / "recorded"      # the run that the package carries: generator, judge, pools
+    assert not [f"{p}: {n} bytes" for p, n in sizes.items() if n > (4 * MIB if p.is_relative_to(recorded) else MIB)]
+    assert sum(n for p, n in sizes.items() if p.is_relative_to(recorded)) < 10 * MIB
 
 
 def test_notebooks_hold_no_widget_state():

@@ -1,0 +1,316 @@
+"A real browser in front of a real JupyterLab or Voila, started by a test and ended by it; what was seen is kept as pictures."
+import base64
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 120  # seconds that a condition may take on a slow machine; nothing waits longer than it must
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]   # nothing but the server is reached
+HARMLESS = {  # pattern of a console error -> why it says nothing about a notebook
+    r"cdn\.jsdelivr\.net/npm/(@fortawesome|font-awesome)": "Voila's page asks a network for icons that no notebook here uses",
+    r"colab\.research\.google\.com/assets/colab-badge\.svg": "the badge is a picture from the network, and so it is on GitHub",
+    r"favicon": "the server has no such icon",
+    r"WebSocket connection to .* failed: (WebSocket is closed|Close received)": "the page was left while a channel was opening",
+}
+
+
+def missing(server: str) -> str:
+    "Why no browser can be driven here; '' where one can."
+    import importlib.util
+    if not CHROMIUM: return "no chromium on this machine (Debian: apt-get install -y --no-install-recommends chromium fonts-dejavu-core)"
+    absent = [m for m in ("playwright", server) if importlib.util.find_spec(m) is None]
+    return f"{' and '.join(absent)} not installed (pip install -e .[dev])" if absent else ""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def surroundings(home: Path) -> dict[str, str]:
+    "Environment of a server: nothing of this person's settings is read or written, and the kernel runs this python."
+    names = {"HOME": "", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
+             "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "PYTEST", "XDG_"))}
+    return {**kept, **{k: str(home / v) for k, v in names.items()}, "JUPYTER_PLATFORM_DIRS": "1",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+
+
+def quiet_settings(folder: Path) -> None:
+    "JupyterLab asks nothing, tells no news, and draws every cell at once."
+    for name, values in {"apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+                         "notebook-extension/tracker": {"autoStartDefaultKernel": True, "windowingMode": "none"},
+                         "docmanager-extension/plugin": {"autosave": False}}.items():
+        file = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+
+
+def end(process: subprocess.Popen) -> None:
+    "End a server and all that it started: politely, then not."
+    for sign, seconds in ((signal.SIGTERM, 15), (signal.SIGKILL, 5)):
+        try: os.killpg(process.pid, sign)
+        except ProcessLookupError: break
+        try: process.wait(seconds)
+        except subprocess.TimeoutExpired: continue
+    process.wait()
+
+
+@contextmanager
+def server(command: list[str], home: Path, address: str, token: str):
+    "A server that answers; its output goes to `home/server.log`. It ends with the block, and with this process."
+    guard = [shutil.which("setpriv"), "--pdeathsig", "TERM"] if sys.platform == "linux" and shutil.which("setpriv") else []
+    with open(home / "server.log", "w") as log:
+        process = subprocess.Popen([*guard, sys.executable, "-m", *command], cwd=home, env={**surroundings(home), "JUPYTER_TOKEN": token}, stdin=subprocess.DEVNULL, stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            direct, until = urllib.request.build_opener(urllib.request.ProxyHandler({})), time.monotonic() + PATIENCE
+            while True:
+                if process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"the server did not start:\n{(home / 'server.log').read_text()[-2000:]}")
+                try: direct.open(f"{address}?token={token}", timeout=5).close()
+                except urllib.error.HTTPError: break  # it answers
+                except OSError: time.sleep(.1)
+                else: break
+            yield process
+        finally: end(process)
+
+
+@dataclass
+class Site:
+    "A running server with the notebooks of a folder, and a browser."
+    kind: str      # lab or voila
+    address: str
+    token: str
+    home: Path     # server.log, and the copy of the notebooks in home/work
+    browser: object
+    shots: Path    # where pictures go
+    pages: list = field(default_factory=list)
+
+    def page(self, width: int = 1280, height: int = 900):
+        "A new window; its console errors are collected in `page.errors`."
+        page = self.browser.new_context(viewport={"width": width, "height": height}).new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.errors, page.site = [], self
+        page.on("console", lambda m: note(page, f"{m.text} [{m.location.get('url', '')}]") if m.type == "error" else None)
+        page.on("pageerror", lambda e: note(page, f"uncaught: {e}"))
+        self.pages.append(page)
+        return page
+
+    def leave(self, page) -> None:
+        "Close a window, and end the kernels: the next notebook needs the memory."
+        page.errors = []
+        page.context.close()
+        self.pages.remove(page)
+        if self.kind != "lab": return
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        ask = lambda path, method="GET": direct.open(urllib.request.Request(f"{self.address}/api/{path}", method=method, headers={
+            "Authorization": f"token {self.token}"}), timeout=PATIENCE)
+        for kernel in json.load(ask("kernels")): ask(f"kernels/{kernel['id']}", "DELETE")
+
+
+def note(page, text: str) -> None:
+    if not any(re.search(p, text, re.S) for p in HARMLESS): page.errors.append(text)
+
+
+@contextmanager
+def site(kind: str, folder: Path, home: Path, command, path: str):
+    "Server and browser over a copy of `folder`, whose files stay as they are."
+    from playwright.sync_api import sync_playwright
+    home = Path(home)
+    shutil.copytree(folder, home / "work", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
+    quiet_settings(home / "settings")
+    port, token = free_port(), secrets.token_hex(16)
+    address = f"http://127.0.0.1:{port}"
+    with server(command(port, home / "work"), home, address + path, token), sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": str(home)})
+        try: yield Site(kind, address, token, home, browser, Path(os.environ.get("FER_SHOTS") or home / "shots").absolute())
+        finally: browser.close()
+
+
+def lab(folder: Path, home: Path):
+    "JupyterLab over a copy of `folder`; `home` is an empty folder for everything it writes."
+    return site("lab", folder, home, path="/api/status", command=lambda port, work: [
+        "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={work}", "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"])
+
+
+def voila(folder: Path, home: Path):
+    "Voila over a copy of `folder`, with the options of `make app`, and with tracebacks."
+    options = re.search(r"^APP := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    return site("voila", folder, home, path="/", command=lambda port, work: ["voila", str(work), *options, f"--port={port}", "--show_tracebacks=True"])
+
+
+def open_notebook(where: Site, name: str, **size):
+    "A window with the notebook: in JupyterLab with its kernel connected and idle, in Voila when the cells have run."
+    page = where.page(**size)
+    if where.kind == "voila":
+        page.goto(f"{where.address}/voila/render/{name}?token={where.token}", wait_until="domcontentloaded", timeout=PATIENCE * 3000)
+        return page
+    page.goto(f"{where.address}/lab/tree/{name}?token={where.token}&reset", wait_until="domcontentloaded")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.commands.hasCommand('notebook:run-all-cells')")
+    page.wait_for_function(f"() => {{ const k = ({KERNEL})(); return !!k && k.connectionStatus === 'connected' && k.status === 'idle'; }}")
+    return page
+
+
+KERNEL = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"
+CELLS = """() => [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code' && c.sharedModel.source.trim()).map(c => ({
+    count: c.executionCount, error: c.sharedModel.outputs.filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue).join('; ')}))"""
+
+
+def run_all(page, seconds: float = PATIENCE) -> None:
+    "Run every cell and wait until the last is done; an error in a cell is raised here. Voila has run them by itself."
+    if page.site.kind == "lab":
+        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.allRan = true; }); }")
+        page.wait_for_function(f"""() => {{ const cells = ({CELLS})(), k = ({KERNEL})();
+            return cells.some(c => c.error) || (window.allRan && k.status === 'idle' && cells.every(c => c.count)); }}""", timeout=seconds * 1000)
+        wrong = [c["error"] for c in page.evaluate(CELLS) if c["error"]]
+    else:
+        page.wait_for_function("""() => { const e = document.getElementById('rendered_cells');
+            return e && getComputedStyle(e).display !== 'none' && !e.innerText.includes('Loading widget') && !e.querySelector('.voila-skeleton-container'); }""",
+            timeout=seconds * 1000)
+        wrong = [t for t in page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() if "Traceback" in t]
+    assert not wrong, wrong[0]
+
+
+def visit(where: Site, name: str, seconds: float = PATIENCE, **size):
+    "Open a notebook and let it run to its end."
+    page = open_notebook(where, name, **size)
+    try: run_all(page, seconds)
+    except BaseException:
+        shot(page, f"failed-{name}")
+        raise
+    return page
+
+
+def shot(page, name: str) -> Path:
+    "Keep a picture of the window."
+    page.site.shots.mkdir(parents=True, exist_ok=True)
+    path = page.site.shots / f"{page.site.kind}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png"
+    page.screenshot(path=str(path))
+    return path
+
+
+PIXELS = """s => [...document.querySelectorAll(s)].filter(i => i.getClientRects().length).map(i => {
+    if (!i.complete || !i.naturalWidth) return '';
+    const c = document.createElement('canvas'); c.width = i.naturalWidth; c.height = i.naturalHeight;
+    c.getContext('2d').drawImage(i, 0, 0); return c.toDataURL(); })"""
+
+
+def pixels(page, selector: str) -> list[str]:
+    "What the visible pictures that `selector` finds show, each as a text, once all are there; two are equal when every pixel is."
+    page.wait_for_function(f"s => {{ const now = ({PIXELS})(s); return now.length > 0 && now.every(x => x); }}", arg=selector, polling=100)
+    return page.evaluate(PIXELS, selector)
+
+
+def wait_changed(page, selector: str, before: list[str]) -> list[str]:
+    "Wait until the pictures show something else, all of them something, and stay so: a page of faces arrives face by face."
+    page.wait_for_function(f"""([s, old]) => {{ const now = ({PIXELS})(s), all = now.join(), same = all === window.ferLast;
+        window.ferCalm = same ? (window.ferCalm || 0) + 1 : 0; window.ferLast = all;
+        return window.ferCalm >= 3 && now.length > 0 && now.every(x => x) && all !== old; }}""", arg=[selector, ",".join(before)], polling=100)
+    return pixels(page, selector)
+
+
+def wait_shown(page, selector: str, expected: list[str]) -> None:
+    "Wait until the pictures are these."
+    page.wait_for_function(f"([s, wanted]) => ({PIXELS})(s).join() === wanted", arg=[selector, ",".join(expected)], polling=100)
+
+
+def wait_text(page, selector: str, before: str) -> str:
+    "Wait until the text of an element is another one."
+    page.wait_for_function("([s, old]) => { const e = document.querySelector(s); return e && e.innerText !== old; }", arg=[selector, before], polling=100)
+    return page.locator(selector).first.inner_text()
+
+
+WATCH = """s => {
+    const seen = [...document.querySelectorAll(s)].filter(e => e.getClientRects().length), w = {elements: seen.length, turns: 0, sources: 0, gone: 0, moved: 0, scrolled: 0};
+    const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height].map(Math.round); };
+    const place = e => { const p = (e.closest('.fer-panel') || document.body).getBoundingClientRect(), r = e.getBoundingClientRect();
+        return [r.left - p.left, r.top - p.top, r.width, r.height].map(Math.round).join(); };
+    w.boxes = seen.map(box); const last = seen.map(e => e.src), places = seen.map(place);
+    const look = () => {
+        w.turns++;
+        seen.forEach((e, i) => {
+            if (!e.isConnected || !e.getClientRects().length) { w.gone++; return; }
+            if (place(e) !== places[i]) w.moved++;
+            if (box(e).join() !== w.boxes[i].join()) w.scrolled++;
+            if (e.src !== last[i]) { w.sources++; last[i] = e.src; }
+        });
+        if (!w.done) requestAnimationFrame(look);
+    };
+    window.ferWatch = w; look(); return w.boxes;
+}"""
+
+
+def blank(picture, box, scale: float) -> bool:
+    "Whether the part of the window inside `box` (left, top, width, height) is of one colour, as it is where no picture is drawn."
+    x, y, w, h = (round(v * scale) for v in box)
+    low_high = picture.crop((x + 1, y + 1, x + w - 1, y + h - 1)).convert("L").getextrema()
+    return low_high[1] - low_high[0] < 4
+
+
+@contextmanager
+def steady(page, selector: str, *targets, in_place: bool = True):
+    """Look at pictures during the block, twice. At every turn of the browser's drawing: is each still the same element, where it was in its panel, as
+    large as it was? And in every frame that the browser showed: is there a picture, where there was one before? `targets` are what the block acts on:
+    they are brought into view first, since a page that scrolls cannot be compared. `in_place=False` allows it to be pushed by a text above that grows.
+    Gives a dict that holds the counts afterwards."""
+    from PIL import Image
+    for t in (page.locator(selector).first, *targets): t.scroll_into_view_if_needed()
+    frames, counts, cdp = [], {}, page.context.new_cdp_session(page)
+    def keep(event):
+        frames.append(event["data"])
+        cdp.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
+    first, boxes = Image.open(io.BytesIO(page.screenshot())), page.evaluate(WATCH, selector)
+    inside = [b for b in boxes if b[0] >= 0 and b[1] >= 0 and b[0] + b[2] <= first.width and b[1] + b[3] <= first.height and not blank(first, b, 1)]
+    cdp.on("Page.screencastFrame", keep)
+    cdp.send("Page.startScreencast", {"format": "png", "everyNthFrame": 1})
+    try:
+        yield counts
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    finally:
+        cdp.remove_listener("Page.screencastFrame", keep)
+        cdp.send("Page.stopScreencast")
+        cdp.detach()
+    watched = page.evaluate("() => { window.ferWatch.done = true; return window.ferWatch; }")
+    shown = [Image.open(io.BytesIO(base64.b64decode(f))) for f in frames]
+    counts.update({k: watched[k] for k in ("elements", "turns", "sources", "gone", "moved", "scrolled")}, frames=len(shown), watched=len(inside),
+                  blank=sum(blank(f, b, f.width / first.width) for f in shown for b in inside))
+    assert counts["watched"] and counts["turns"] >= 2 and counts["frames"], f"nothing was seen of {selector}: {counts}"
+    assert not counts["gone"] and not (in_place and counts["moved"]) and (not counts["blank"] or counts["scrolled"]), f"{selector} flickers: {counts}"
+
+
+def drag(page, handle, dx: float, steps: int = 8) -> None:
+    "Drag a slider's handle by the mouse, in steps, as a hand would."
+    handle.scroll_into_view_if_needed()
+    b = handle.bounding_box()
+    x, y = b["x"] + b["width"] / 2, b["y"] + b["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for i in range(1, steps + 1): page.mouse.move(x + dx * i / steps, y)
+    page.mouse.up()
+
+
+def press(page, target, key: str, times: int = 1) -> None:
+    "Give an element the focus, and press a key."
+    target.focus()
+    for _ in range(times): page.keyboard.press(key)

@@ -1,0 +1,238 @@
+"What a person does in each notebook of nbs/explore, in whichever server it is open; the tests of JupyterLab and of Voila share it."
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from browser import ROOT, drag, pixels, press, shot, steady, visit, wait_changed, wait_shown, wait_text
+
+EXPLORE = ROOT / "nbs" / "explore"
+SAYS = "([s, t]) => document.querySelector(s).innerText === t"
+LONG = 900  # seconds that the tour may take on a slow machine; it trains
+
+
+def part(page, selector: str) -> str:
+    "A name for the first panel that `selector` finds, for selectors of what is inside it."
+    page.locator(selector).first.wait_for()
+    page.evaluate("s => { document.querySelector(s).id = 'fer-here'; }", selector)
+    return "#fer-here "
+
+
+def text(page, selector: str) -> str: return page.locator(selector).first.inner_text()
+
+
+def handle(page, slider: str): return page.locator(f"{slider} .noUi-handle").first
+
+
+def no_error(page) -> None:
+    "No panel says that something went wrong."
+    assert not page.locator(".fer-error").all_inner_texts()
+
+
+def inspect_faces(page) -> None:
+    here = part(page, ".fer-browser")
+    faces, first = here + "img.fer-face", pixels(page, here + "img.fer-face")
+    number = page.locator(here + ".fer-page input")
+
+    # Pages, by mouse and by keyboard; never a blank picture in between.
+    with steady(page, faces):
+        page.locator(here + "button.fer-next").click()
+        second = wait_changed(page, faces, first)
+    assert len(second) == len(first) and number.input_value() == "2"
+    with steady(page, faces):
+        press(page, page.locator(here + "button.fer-next"), "Enter")
+        third = wait_changed(page, faces, second)
+        press(page, page.locator(here + "button.fer-previous"), "Space")
+        wait_shown(page, faces, second)
+        press(page, page.locator(here + "button.fer-previous"), "Space")
+        wait_shown(page, faces, first)
+    number.fill("3")
+    number.press("Enter")
+    wait_shown(page, faces, third)
+    press(page, page.locator(here + "button.fer-first"), "Enter")
+    wait_shown(page, faces, first)
+
+    # Keep or drop a face, by mouse and by keyboard: the words on its button change; undo brings them back. No picture moves.
+    toggle, undo = here + "button.fer-toggle", page.locator(here + "button.fer-undo")
+    before = text(page, toggle)
+    with steady(page, faces):
+        page.locator(toggle).first.click()
+        wait_text(page, toggle, before)
+        undo.click()
+        page.wait_for_function(SAYS, arg=[toggle, before])
+        press(page, page.locator(toggle).first, "Space")
+        wait_text(page, toggle, before)
+        press(page, undo, "Enter")
+        page.wait_for_function(SAYS, arg=[toggle, before])
+    assert pixels(page, faces) == first
+
+    # The card of a face, and the next one's.
+    card = text(page, here + ".fer-card")
+    page.locator(here + "button.fer-pick").nth(2).click()
+    card = wait_text(page, here + ".fer-card", card)
+    large = pixels(page, here + "img.fer-card-face")
+    press(page, page.locator(here + "button.fer-next-face"), "Space")
+    wait_changed(page, here + "img.fer-card-face", large)
+    assert wait_text(page, here + ".fer-card", card) != card
+    shot(page, "inspect-faces-card")
+
+    # The closest real faces; a morph between two faces; new faces from the checkpoint.
+    fold = lambda title: page.locator(here).get_by_text(title, exact=True).first.click()
+    fold("Closest real faces")
+    press(page, page.locator(here + "button.fer-near"), "Enter")
+    assert len(wait_changed(page, here + "img.fer-real", [])) >= 3
+    fold("Morph, emotion, style")
+    rounds, shown = page.locator(here + ".fer-round select"), pixels(page, faces)
+    rounds.select_option(index=rounds.locator("option").count() - 1)      # the last round's generator is among the checkpoints
+    wait_changed(page, faces, shown)
+    page.locator(here + "button.fer-pick").first.click()
+    page.locator(here + "button.fer-a").click()
+    page.locator(here + "button.fer-next-face").click()
+    page.locator(here + "button.fer-b").click()
+    morph = here + "img.fer-morph-face"
+    page.wait_for_function("s => [...document.querySelectorAll(s)].filter(e => e.getClientRects().length).length === 3", arg=morph)
+    between = pixels(page, morph)
+    with steady(page, morph, handle(page, here + ".fer-morph")):
+        press(page, handle(page, here + ".fer-morph"), "ArrowRight", 4)
+        wait_changed(page, morph, between)
+    shot(page, "inspect-faces-morph")
+
+    # Larger faces by the arrow keys, another class by the list.
+    size = lambda: page.locator(faces).first.bounding_box()["width"]
+    old = size()
+    press(page, handle(page, here + ".fer-size"), "ArrowRight", 4)
+    page.wait_for_function("([s, w]) => document.querySelector(s).getBoundingClientRect().width > w", arg=[faces, old])
+    where, shown = text(page, here + ".fer-where"), pixels(page, faces)
+    choose = page.locator(here + ".fer-class select")
+    choose.select_option(index=choose.locator("option").count() - 1)
+    assert wait_text(page, here + ".fer-where", where) != where
+    wait_changed(page, faces, shown)
+    shot(page, "inspect-faces-one-class")
+
+
+def tune_thresholds(page) -> None:
+    here = part(page, ".fer-tuner")
+    chart, table = here + "img.fer-chart", here + ".fer-table-words"
+    slider = handle(page, here + ".fer-slider-0")
+
+    # One class by the arrow keys, then by the mouse: chart and counts follow, and nothing is blank on the way.
+    for move in (lambda: press(page, slider, "ArrowRight", 5), lambda: drag(page, slider, 60), lambda: press(page, slider, "Home")):
+        before, counts = pixels(page, chart), text(page, table)
+        with steady(page, chart, slider):
+            move()
+            wait_changed(page, chart, before)
+            wait_text(page, table, counts)
+    shot(page, "tune-thresholds-one-class")
+
+    # All classes at once, the suggestion of the search, and back.
+    before, counts = pixels(page, chart), text(page, table)
+    with steady(page, chart, handle(page, here + ".fer-slider-all")):
+        press(page, handle(page, here + ".fer-slider-all"), "ArrowRight", 5)
+        wait_text(page, table, counts)
+    counts = text(page, table)
+    page.locator(here + "button.fer-take").click()
+    after = wait_text(page, table, counts)
+    press(page, page.locator(here + "button.fer-undo"), "Enter")
+    wait_text(page, table, after)
+
+    # Another score: another axis.
+    before, choose = pixels(page, here + "img.fer-chart.fer-chart"), page.locator(here + ".fer-score select")
+    choose.select_option(index=1)
+    wait_changed(page, chart, before)
+    shot(page, "tune-thresholds-another-score")
+
+
+def confusion(page) -> None:
+    here = part(page, ".fer-confusion")
+    sentence, faces = here + ".fer-sentence", here + ".fer-faces"
+
+    # A cell by the mouse, another by the keyboard: the sentence is about it, and its faces (or rows) are there.
+    said = text(page, sentence)
+    page.locator(here + ".fer-matrix-difference .fer-cell").nth(1).click()
+    said = wait_text(page, sentence, said)
+    names = re.match(r"true (.+?), said (.+?):", said)
+    assert names and names[1] != names[2]
+    page.locator(faces).first.wait_for()
+    shown = text(page, faces)
+    press(page, page.locator(here + ".fer-matrix-this .fer-cell").first, "Space")
+    said = wait_text(page, sentence, said)
+    wait_text(page, faces, shown)
+    names = re.match(r"true (.+?), said (.+?):", said)
+    assert names and names[1] == names[2]
+    page.wait_for_function("s => [...document.querySelectorAll(s)].some(e => e.getClientRects().length)", arg=here + "img.fer-face, " + here + "table.fer-rows")
+    shot(page, "confusion-cell")
+
+    # Counts instead of shares, one seed instead of all: the numbers in the cells and the recall picture change.
+    cell = here + ".fer-matrix-this .fer-cell"
+    number = text(page, cell)
+    page.locator(here + ".fer-mode button").nth(1).click()
+    wait_text(page, cell, number)
+    recall, choose = pixels(page, here + "img.fer-recall"), page.locator(here + ".fer-seed select")
+    with steady(page, here + "img.fer-recall", in_place=False):
+        choose.select_option(index=1)
+        wait_changed(page, here + "img.fer-recall", recall)
+    shot(page, "confusion-one-seed")
+
+
+def tour(page) -> None:
+    "It trains and shows; the last section has been reached, with a picture in each."
+    pictures = page.locator("img").evaluate_all("all => all.filter(i => i.naturalWidth > 50).length")
+    assert pictures >= 10
+    shot(page, "tour")
+
+
+VISITS = {"inspect_faces": inspect_faces, "tune_thresholds": tune_thresholds, "confusion": confusion, "tour": tour}
+
+
+def files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts}
+
+
+def go(where, name: str) -> None:
+    "Open a notebook, run it, and do what people do there. No cell fails, the console has no error, and no file is left behind."
+    if not (EXPLORE / f"{name}.ipynb").exists(): pytest.skip(f"nbs/explore/{name}.ipynb is not written yet")
+    before = files(where.home / "work")
+    page = visit(where, f"{name}.ipynb", LONG if name == "tour" else 300, height=2000)     # so high that nothing has to be scrolled
+    try:
+        shot(page, name)
+        with pictured(page, name): VISITS[name](page)
+        no_error(page)
+        assert not page.errors, page.errors
+        assert files(where.home / "work") == before, "running the notebook left files beside it"
+    finally: where.leave(page)
+
+
+@contextmanager
+def pictured(page, name: str):
+    "Where the block fails, a picture of the window is kept, and what the panels say about it."
+    try: yield
+    except BaseException as e:
+        shot(page, f"failed-{name}")
+        e.add_note(f"the panels say {page.locator('.fer-status').all_inner_texts()}, the console {page.errors}")
+        raise
+
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+GROWING = """
+import json, shutil, tempfile, threading, time
+from pathlib import Path
+from fer_synth.widgets.monitor import TrainingMonitor
+from fer_synth.widgets.parts import recorded_run
+folder = Path(tempfile.mkdtemp()) / "growing"
+shutil.copytree(recorded_run(), folder, ignore=shutil.ignore_patterns("checkpoints", "predictions.npz", "metrics.json", "timings.json"))
+lines = (folder / "stats.jsonl").read_text().splitlines()
+(folder / "stats.jsonl").write_text("\\n".join(lines[:30]) + "\\n")
+def grow():
+    for line in lines[30:]:
+        time.sleep(.4)
+        with open(folder / "stats.jsonl", "a") as f: f.write(line + "\\n")
+threading.Thread(target=grow, daemon=True).start()
+monitor = TrainingMonitor(folder)
+monitor
+"""
+
+
+def write_monitor(path: Path) -> None:
+    "A notebook that watches a run folder to which lines are added, as by a run in another process."
+    import nbformat
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(GROWING.strip())], metadata=KERNEL), path)
