@@ -159,11 +159,11 @@ def voila(folder: Path, home: Path):
     return site("voila", folder, home, path="/", command=lambda port, work: ["voila", str(work), *options, f"--port={port}", "--show_tracebacks=True"])
 
 
-def open_notebook(where: Site, name: str, **size):
+def open_notebook(where: Site, name: str, seconds: float = 3 * PATIENCE, **size):
     "A window with the notebook: in JupyterLab with its kernel connected and idle, in Voila when the cells have run."
     page = where.page(**size)
     if where.kind == "voila":
-        page.goto(f"{where.address}/voila/render/{name}?token={where.token}", wait_until="domcontentloaded", timeout=PATIENCE * 3000)
+        page.goto(f"{where.address}/voila/render/{name}?token={where.token}", wait_until="domcontentloaded", timeout=seconds * 1000)
         return page
     page.goto(f"{where.address}/lab/tree/{name}?token={where.token}&reset", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
@@ -192,9 +192,9 @@ def run_all(page, seconds: float = PATIENCE) -> None:
     assert not wrong, wrong[0]
 
 
-def visit(where: Site, name: str, seconds: float = PATIENCE, **size):
+def visit(where: Site, name: str, seconds: float = 3 * PATIENCE, **size):
     "Open a notebook and let it run to its end."
-    page = open_notebook(where, name, **size)
+    page = open_notebook(where, name, seconds, **size)
     try: run_all(page, seconds)
     except BaseException:
         shot(page, f"failed-{name}")

@@ -1,8 +1,13 @@
 "The training monitor: what it reads, what it expects, and a stop that loses nothing."
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 
+import ipywidgets
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,10 +16,10 @@ from records import make_records
 from test_experiment import metrics, stats
 
 from fer_synth import experiment
-from fer_synth.config import UserError
+from fer_synth.config import UserError, save_config, write_atomic
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stopped
-from fer_synth.widgets.monitor import MonitorState, Tail, TrainingMonitor, stage_plan
+from fer_synth.widgets.monitor import RUNNER, MonitorState, Tail, TrainingMonitor, resume_here, stage_plan, train_here
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def whole(tmp_path_factory): return experiment.run(tiny_wgan_gp(), tmp_path_fact
 def line(n: int) -> dict: return {"stage": "gan-1", "step": n, "seconds": 0.5}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 10**6), max_size=12), st.lists(st.integers(0, 200), max_size=8))
 def test_a_file_read_in_pieces_gives_the_same_lines(tmp_path_factory, numbers, cuts):
     path = tmp_path_factory.mktemp("tail") / "stats.jsonl"
@@ -109,3 +114,174 @@ def test_following_in_the_background_sees_new_lines_and_ends(tmp_path):
     while monitor.state.phase() != "finished" and time.monotonic() < until: threading.Event().wait(.05)
     monitor.close()
     assert monitor.state.phase() == "finished" and monitor.last_error is None
+
+
+FIVE = ("angry", "fear", "happy", "neutral", "sad")
+once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"), reason="costs seconds and knows nothing of ipywidgets; done with version 8")
+
+
+def until(true, seconds=300):
+    "Wait for something that will happen; how long it takes is no concern of the test."
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end: threading.Event().wait(.05)
+    assert true()
+
+
+def test_a_file_put_in_the_place_of_another_is_read_anew(tmp_path):
+    "A rewind makes a new file; it may be longer than the old one when it is looked at again, or stand on its inode."
+    path = tmp_path / "stats.jsonl"
+    text = lambda *steps: "".join(json.dumps(line(n)) + "\n" for n in steps)
+    tail = Tail(path)
+    write_atomic(path, text(1, 2, 3))
+    tail.read()
+    write_atomic(path, text(1, 2, 4, 5))
+    assert tail.read() == (True, [line(n) for n in (1, 2, 4, 5)])
+    path.write_text(text(1, 2, 4, 6, 7))                                         # the same inode, longer, another line at the end
+    assert tail.read() == (True, [line(n) for n in (1, 2, 4, 6, 7)])
+    path.unlink()
+    assert tail.read() == (True, []) and tail.read() == (False, [])
+
+
+def test_only_what_was_added_is_read(tmp_path):
+    "Lines before the offset may turn into anything: nobody looks at them again."
+    path = tmp_path / "stats.jsonl"
+    path.write_text("".join(json.dumps(line(n)) + "\n" for n in range(10, 60)))
+    tail = Tail(path)
+    assert len(tail.read()[1]) == 50
+    data = bytearray(path.read_bytes())
+    data[:40] = b"x" * 40
+    path.write_bytes(bytes(data) + (json.dumps(line(60)) + "\n").encode())
+    assert tail.read() == (False, [line(60)])
+
+
+def test_lines_that_are_no_records_are_left_out(tmp_path):
+    path = tmp_path / "stats.jsonl"
+    path.write_text('{"stage": "gan-1", "st{"stage": 5}\nnull\n[1]\n{"stage": "gan-1", "step": "two"}\n' + json.dumps(line(3)) + "\n")
+    assert Tail(path).read()[1] == [line(3)]
+
+
+@once
+def test_the_plan_of_a_gan_for_each_class(tmp_path):
+    cfg = tiny_wgan_gp()
+    cfg = replace(cfg, gan=replace(cfg.gan, per_class=True), compare=replace(cfg.compare, seeds=1, bootstrap=50))
+    run = experiment.run(cfg, tmp_path / "run", show=False)
+    plan, lines = stage_plan(cfg, FIVE, sum(cfg.data.drawn_counts)), stats(run)
+    assert [s for s, _ in plan] == list(dict.fromkeys(l["stage"] for l in lines))
+    assert dict(plan) == {l["stage"]: l["step"] for l in lines}
+    monitor = TrainingMonitor(run)
+    assert [name for name, _ in monitor.state.samples.rows(FIVE)] == list(FIVE) and monitor.last_error is None
+
+
+@once
+def test_a_request_from_before_does_not_end_the_resumed_run(whole, tmp_path, monkeypatch):
+    "Somebody asks when nothing is training any more: the next resume throws that away, and runs to its end."
+    from fer_synth.runtime import Stats
+    log = Stats.log
+    def dies(self, name, step, **numbers):
+        if name == "gan-2": raise RuntimeError("power cut")
+        return log(self, name, step, **numbers)
+    monkeypatch.setattr(Stats, "log", dies)
+    with pytest.raises(RuntimeError): experiment.run(tiny_wgan_gp(), tmp_path / "run", show=False)
+    monkeypatch.undo()
+    RunFolder(tmp_path / "run").request_stop()
+    experiment.resume(tmp_path / "run", show=False)
+    assert not (tmp_path / "run" / "stop").exists() and metrics(tmp_path / "run") == metrics(whole) and stats(tmp_path / "run") == stats(whole)
+
+
+def test_the_stop_button_forgets_the_first_press(tmp_path):
+    now, run = [100.0], make_records(tmp_path / "run")
+    (run / "metrics.json").unlink()
+    monitor = TrainingMonitor(run, clock=lambda: now[0])
+    monitor.stop.click()
+    assert monitor.stop.description == "Press again to stop" and not (run / "stop").exists()
+    now[0] += 11
+    monitor.refresh()
+    assert monitor.stop.description == "Stop"
+    monitor.stop.click()
+    now[0] += 11
+    monitor.stop.click()
+    assert monitor.stop.description == "Press again to stop" and not (run / "stop").exists()
+    now[0] += 1
+    monitor.stop.click()
+    assert (run / "stop").exists() and monitor.stop.disabled and monitor.decision == "stop" and monitor.last_error is None
+
+
+def test_stopped_and_resumed_elsewhere_is_seen(tmp_path):
+    run = make_records(tmp_path / "run")
+    (run / "metrics.json").unlink()
+    state = MonitorState(run)
+    state.read()
+    state.ask_to_stop()
+    assert state.phase() == "stopping"
+    (run / "stop").unlink()                                                       # the run obeys ...
+    assert state.read() and state.phase() == "stopped" and state.decision == "stop"
+    (run / "timings.json").write_text("{}")                                       # ... writes down its times ...
+    assert state.read() and state.phase() == "stopped"
+    with open(run / "stats.jsonl", "a") as f: f.write(json.dumps({"stage": "compare-real-2", "step": 999, "seconds": 1}) + "\n")
+    assert state.read() and state.phase() == "running" and state.decision == "none"       # ... and somebody continues it
+
+
+def test_half_a_picture_is_read_when_it_is_whole(tmp_path):
+    run = make_records(tmp_path / "run")
+    state, new = MonitorState(run), run / "samples" / "gan-2-000081.png"
+    state.read()
+    before, data = state.samples.when, (run / "samples" / "gan-2-000080.png").read_bytes()
+    new.write_bytes(data[:200])
+    assert not state.read() and state.samples.when == before
+    new.write_bytes(data)
+    assert state.read() and state.samples.when == "GAN 2, step 81"
+
+
+@once
+def test_a_run_of_another_process_is_seen_from_beginning_to_end(tmp_path):
+    "The monitor is there first; a process that it knows nothing of runs the whole job."
+    out = tmp_path / "run"
+    monitor = TrainingMonitor(out, interval=.05)
+    monitor.start()
+    assert monitor.state.phase() == "waiting"
+    other = subprocess.Popen([sys.executable, "-c", RUNNER, "run", "--config", str(save_config(tiny_wgan_gp(), tmp_path / "c.json")),
+                              "--out", str(out)],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until(lambda: monitor.state.phase() != "waiting")
+    until(lambda: not monitor.following.alive)
+    assert monitor.state.phase() == "finished" and monitor.last_error is None
+    assert len({l["stage"] for l in stats(out)}) == len(monitor.state.plan) == len(monitor.state.stages)
+    assert other.communicate()[0] and other.returncode == 0
+
+
+@once
+def test_a_run_started_here_can_be_stopped_and_goes_on(tmp_path):
+    "The loops of the first round would take for ever; a real process is stopped in them, and again after it was resumed."
+    cfg = tiny_wgan_gp()
+    monitor = train_here(replace(cfg, gan=replace(cfg.gan, steps=10**6)), tmp_path / "run", interval=.05)
+    monitor.start()
+    until(lambda: monitor.over or "gan-1" in monitor.state.stages)
+    monitor.stop.click(); monitor.stop.click()
+    assert monitor.wait(300) == "stopped" and monitor.process.returncode == 130 and monitor.last_error is None
+    assert "Stopped; continue it with: fer-synth resume" in (tmp_path / "run.log").read_text() and monitor.stop.disabled
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.log"]
+    step, again = max(l["step"] for l in stats(tmp_path / "run")), resume_here(tmp_path / "run", interval=.05)
+    again.start()
+    until(lambda: again.over or (again.state.line or {}).get("step", 0) > step)
+    again.stop.click(); again.stop.click()
+    assert again.wait(300) == "stopped" and again.last_error is None
+
+
+@once
+def test_a_run_started_here_that_fails_says_why(tmp_path):
+    cfg = tiny_wgan_gp()
+    monitor = train_here(replace(cfg, data=replace(cfg.data, source=str(tmp_path / "nowhere.zip"))), tmp_path / "run")
+    assert monitor.wait(300) == "failed" and monitor.process.returncode == 2
+    assert "nowhere.zip does not exist" in monitor.status.value and "fer-error" in monitor.status.value and monitor.stop.disabled
+    assert [p.name for p in tmp_path.iterdir()] == ["run.log"]
+
+
+@once
+def test_following_does_not_keep_python_alive(tmp_path):
+    "The run never ends, and nobody closes the monitor; a script that is done ends all the same."
+    run = make_records(tmp_path / "run")
+    (run / "metrics.json").unlink()
+    script = "\n".join(("from fer_synth.widgets.monitor import TrainingMonitor", f"m = TrainingMonitor({str(run)!r}, interval=.01)", "m.start()",
+                        "assert m.following.alive"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0 and not done.stderr

@@ -202,6 +202,18 @@ def test_another_score_keeps_the_number_that_pass(name):
     assert not s.choose(name) and s.history.undo() and s.rule.score == "confidence"
 
 
+def test_another_score_keeps_exactly_as_many_where_none_tie():
+    rng = np.random.default_rng(4)
+    faces = from_arrays(rng.integers(0, 256, (120, 8, 8), dtype=np.uint8), np.repeat([0, 1, 2], 40), CLASSES, rng.dirichlet(np.ones(3), 120))
+    s = TunerState(as_source(faces, validation()))
+    for c, v in zip(CLASSES, (.2, .5, 1.)): s.move(c, v)
+    before = {c: e["passed"] for c, e in s.facts().items()}
+    assert 0 < before["angry"] < 40 and before["sad"] == 0
+    for name in ("margin", "calibrated", "confidence"):
+        s.choose(name)
+        assert {c: e["passed"] for c, e in s.facts().items()} == before
+
+
 def test_scores_are_offered_only_where_they_can_be_had():
     faces = table(scores={"density": np.arange(90) / 9.}, rounds=2)
     s = TunerState(as_source(faces, validation()))

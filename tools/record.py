@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from fer_synth.config import load_config
+from fer_synth.data.drawn import load_faces
+from fer_synth.experiment import load_judge
 from fer_synth.plots import spread
-from fer_synth.runtime import load_tensors, save_tensors
+from fer_synth.runtime import RunFolder, load_tensors, pick_device, save_tensors
+from fer_synth.selection import write_validation
+from fer_synth.training.classifier import predict
 
 HERE = Path(__file__).resolve().parent.parent / "fer_synth" / "recorded"
 PLAIN = ("config.json", "env.json", "data.json", "metrics.json", "timings.json", "stats.jsonl", "selection.csv", "predictions.npz")
@@ -26,6 +30,17 @@ def slim(run: Path, out: Path, stage: str, prefix: str, half: bool = False) -> N
     save_tensors(out / "checkpoints" / f"{stage}.safetensors", kept, config=notes["config"])
 
 
+def validations(run: Path, out: Path) -> None:
+    "What each round's judge says about the validation faces: the run's own record, or asked again where the run is older than that record."
+    cfg, device = load_config(run / "config.json"), pick_device("cpu")
+    faces = load_faces(cfg.data)
+    images, truth = faces.part("val")
+    for r in range(1, cfg.rounds.count + 1):
+        name = Path("pool") / f"validation-{r}.npz"
+        if (run / name).exists(): shutil.copyfile(run / name, out / name)
+        else: write_validation(out / name, predict(load_judge(RunFolder(run), cfg, len(faces.classes), device, before=r), images, device), truth)
+
+
 def record(run: Path, out: Path = HERE) -> list[Path]:
     "Copy what the notebooks show; the folder is made anew."
     if not (run / "metrics.json").exists(): raise SystemExit(f"{run} is not a finished run.")
@@ -33,10 +48,11 @@ def record(run: Path, out: Path = HERE) -> list[Path]:
     shutil.rmtree(out, ignore_errors=True)
     for name in ("checkpoints", "pool", "samples"): (out / name).mkdir(parents=True)
     for name in PLAIN: shutil.copyfile(run / name, out / name)
-    for path in sorted((run / "pool").glob("*.npz")):
+    for path in sorted((run / "pool").glob("round-*.npz")):
         with np.load(path, allow_pickle=False) as f: np.savez_compressed(out / "pool" / path.name, **f)
     sheets = [p for kind in ("warmup", "gan") for p in sorted((run / "samples").glob(f"{kind}-*.png"))]
     for path in [run / "samples" / "real.png", *(sheets[i] for i in spread(len(sheets), 10))]: shutil.copyfile(path, out / "samples" / path.name)
+    validations(run, out)
     rounds = load_config(run / "config.json").rounds.count
     slim(run, out, f"gan-{rounds}", "ema/")
     slim(run, out, f"judge-{rounds - 1}", "best/", half=True)

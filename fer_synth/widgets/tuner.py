@@ -690,8 +690,8 @@ def strip(
     if not len(images): write(draw, 8, FACE // 2, empty, (8, WIDTH * SHARP - 8), "ls", 22, GREY)
     return np.asarray(picture)
 
-# %% ../../nbs/84_widgets.tuner.ipynb #e5a26e87
-HEADS = ("class", "made", "line", "pass", "kept of", "precision", "line", "pass", "kept of", "precision")
+# %% ../../nbs/84_widgets.tuner.ipynb #18653c21
+HEADS = ("class", "made", "line", "pass", "kept", "precision", "line", "pass", "kept", "precision")
 
 # %% ../../nbs/84_widgets.tuner.ipynb #c105958d
 def table_rows(
@@ -730,6 +730,7 @@ def balance_bar(
 
 # %% ../../nbs/84_widgets.tuner.ipynb #6cb230fb
 TABLE_STYLE = """<style>.fer-tuner img.fer-chart {image-rendering: auto} .fer-tuner .fer-words {line-height: 1.35}
+.fer-tuner .widget-slider .widget-readout {min-width: 38px}
 .fer-table {border-collapse: collapse; font-variant-numeric: tabular-nums; line-height: 1.5}
 .fer-table th, .fer-table td {padding: 1px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid #DDD}
 .fer-table th:first-child, .fer-table td:first-child, .fer-table.fer-even td, .fer-even th:last-child {text-align: left}
