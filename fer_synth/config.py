@@ -76,7 +76,8 @@ class WarmupConfig:
 @dataclass(frozen=True, kw_only=True)
 class GanConfig:
     "Networks, optimisers and budget of the adversarial game."
-    family: Literal["wgan_gp"] = "wgan_gp"  # which GAN
+    family: str = "wgan_gp"  # which GAN: wgan_gp, cgan or vanilla
+    loss: Literal["relativistic", "hinge", "nonsaturating"] = "relativistic"  # the game of cgan
     per_class: bool = False  # False: one conditional GAN for all classes; True: one GAN for each class, as in the original
     z: int = 64  # latent dimensions
     gen_width: int = 64  # channels of the generator at half resolution
@@ -85,15 +86,27 @@ class GanConfig:
     critic_first: int = 100  # critic updates before the generator's first step
     steps: int = 1000  # generator steps in the first round
     later_steps: int = 300  # generator steps in each later round
+    images: int = 0  # in the place of steps: real images that the critic is shown in the first round; later rounds in proportion
+    minutes: float = 0.0  # in the place of steps and images: minutes for all GAN training, warm-up included; planned after the first 5 %
     critic_steps: int = 5  # critic steps for each generator step
     lr_gen: float = 3e-4  # Adam's learning rate of the generator
     lr_critic: float = 3e-4  # Adam's learning rate of the critic
     beta1: float = 0.5  # Adam's first beta, both networks
     beta2: float = 0.99  # Adam's second beta, both networks
-    penalty: float = 10.0  # weight of the gradient penalty
+    decay: float = 0.0  # share of the steps, at the end, over which both learning rates fall to zero
+    penalty: float = 10.0  # weight of the gradient penalty (wgan_gp)
+    gamma: float = 0.0  # weight of R1 and R2 (cgan, vanilla); 0 derives it from the size and the number of the images
+    r2: bool = True  # charge the slope at generated images too, not only at real ones (cgan, vanilla)
     penalty_every: int = 1  # compute the penalty at every n-th critic step, n times as heavy (lazy regularisation)
     ema: float = 0.995  # decay of the generator's moving average, which is what generates
     mirror: bool = True  # show the critic mirrored faces too
+    augment: Literal["none", "fixed", "adaptive"] = "none"  # change what the critic sees, real and generated alike (cgan)
+    augment_strength: float = 0.3  # probability of each change when augment is fixed
+    even: bool = False  # show all classes equally often, not as often as they occur (cgan)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the networks' arithmetic (cgan); auto is bf16 on a GPU that has it
+    measure_every: int = 0  # generator steps between two measurements of the faces; 0 measures never
+    measure_images: int = 1000  # faces that are drawn for such a measurement
+    keep: Literal["last", "best"] = "last"  # which generator draws the pool: the last, or the one that measured best
     log_every: int = 25  # generator steps between two lines in stats.jsonl
     sample_every: int = 250  # generator steps between two sample grids
     checkpoint_every: int = 100  # generator steps between two checkpoints
@@ -202,11 +215,11 @@ def outside(
 _POSITIVE = """data.size data.max_gib clf.epochs clf.batch clf.lr clf.evals_per_epoch warmup.batch warmup.lr warmup.code_lr
     gan.z gan.gen_width gan.critic_width gan.batch gan.steps gan.critic_steps gan.lr_gen gan.lr_critic gan.penalty_every
     gan.log_every gan.sample_every gan.checkpoint_every selection.max_pool rounds.count compare.seeds compare.bootstrap
-    data.drawn_holdout""".split()
+    data.drawn_holdout gan.measure_images""".split()
 _NOT_NEGATIVE = """data.limit data.split_seed clf.shift clf.patience warmup.steps warmup.perceptual warmup.pixel gan.later_steps
-    gan.penalty gan.critic_first selection.target threads seed""".split()
+    gan.penalty gan.gamma gan.images gan.minutes gan.measure_every gan.critic_first selection.target threads seed""".split()
 _SHARE = """data.val_share data.test_share data.difficulty clf.dropout gan.beta1 gan.beta2 gan.ema
-    selection.min_precision rounds.cap compare.level""".split()
+    gan.decay gan.augment_strength selection.min_precision rounds.cap compare.level""".split()
 
 # %% ../nbs/00_config.ipynb #c92c12b7
 def get_field(cfg, dotted: str):
@@ -233,6 +246,8 @@ def check_config(
     if wrong := outside(rule.score, rule.threshold): raise UserError(f"selection.threshold is {rule.threshold}; {wrong}.")
     for name, v in rule.class_thresholds.items():
         if wrong := outside(rule.score, v): raise UserError(f"selection.class_thresholds has {v} for '{name}'; {wrong}.")
+    if cfg.gan.keep == "best" and not cfg.gan.measure_every:
+        raise UserError("gan.keep is 'best', but gan.measure_every is 0, so nothing would be measured; set it, to 250 for example.")
     if "real" not in cfg.compare.arms: raise UserError("compare.arms lacks 'real'; every comparison needs the baseline.")
     return cfg
 

@@ -123,9 +123,9 @@ def test_the_other_commands_call_one_function_each(rooms, capsys):
     assert cli.main(["demo", "--threads", "9"]) == 0
     assert changed("wgan_gp_drawn32", rooms.calls[0][1]) == {"threads": 9}
     assert cli.main(["generate", "r", "--class", "happy", "--n", "5", "--out", "o"]) == 0
-    assert cli.main(["report", "r"]) == 0 and cli.main(["resume", "r"]) == 0
+    assert cli.main(["report", "r"]) == 0 and cli.main(["resume", "r"]) == 0 and cli.main(["resume", "r", "--slower", "0.5"]) == 0
     r = Path("r")
-    assert rooms.calls[2:] == [("generate", r, "happy", 5, Path("o")), ("make_report", r), ("resume", r), ("make_report", r)]
+    assert rooms.calls[2:] == [("generate", r, "happy", 5, Path("o")), ("make_report", r), ("resume", r, 1.0), ("make_report", r), ("resume", r, .5), ("make_report", r)]
     rooms.calls.clear(); capsys.readouterr()
     assert cli.main(["data", "--data", "faces.zip", "--skip-bad"]) == 0
     assert rooms.calls[0][1].source == "faces.zip" and rooms.calls[0][1].skip_bad and rooms.calls[1] == ("describe", "faces")
@@ -223,7 +223,7 @@ def comments(kind) -> dict[str, str]:
 
 @pytest.mark.parametrize("command, kind, positional", [
     ("run", cli.RunOptions, ()), ("demo", cli.RunOptions, ()), ("data", cli.DataOptions, ()), ("baseline", cli.BaselineOptions, ()),
-    ("generate", cli.GenerateOptions, ("--run",)), ("report", cli.FolderOptions, ("--run",)), ("resume", cli.FolderOptions, ("--run",))])
+    ("generate", cli.GenerateOptions, ("--run",)), ("report", cli.FolderOptions, ("--run",)), ("resume", cli.ResumeOptions, ("--run",))])
 def test_help_explains_every_option_by_its_comment(capsys, command, kind, positional):
     assert cli.main([command, "--help"]) == 0
     shown = " ".join(re.sub(r"[│╭╰╮╯─|]", " ", capsys.readouterr().out).split())
@@ -236,7 +236,7 @@ def test_help_explains_every_option_by_its_comment(capsys, command, kind, positi
 
 
 def test_the_recipes_named_in_the_help_are_those_that_exist():
-    assert set(re.findall(r"\w+_gp\w*", comments(cli.RunOptions)["--recipe"])) == set(RECIPES)
+    assert set(re.findall(r"\w+_\w+", comments(cli.RunOptions)["--recipe"])) == set(RECIPES)
 
 
 def test_help_lists_every_command(capsys):
