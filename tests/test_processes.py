@@ -1,0 +1,59 @@
+"Two processes over the loopback compute what one computes on the same global batch."
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from browser import free_port
+from fer_synth.families.known import FAMILIES
+from fer_synth.runtime import load_tensors
+
+pytest.importorskip("accelerate", reason="Hugging Face Accelerate is not installed (pip install -e .[dev])")
+
+WORKER = """
+import sys, numpy as np, torch
+from fer_synth.config import GanConfig
+from fer_synth.data.batches import Batches
+from fer_synth.families.known import FAMILIES, make_critic, make_generator
+from fer_synth.processes import join_processes, place
+from fer_synth.runtime import save_tensors
+torch.set_num_threads(1)
+join_processes("cpu")
+family, out = sys.argv[1:]
+images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.uint8)
+cfg = GanConfig(family=family, z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2, penalty_every=2, augment="adaptive", even=True)
+game = FAMILIES[family](cfg, *(make(cfg, 3, 16, 1, 0) for make in (make_generator, make_critic)),
+                        Batches(images, np.arange(40) % 3, 12, 0, "gan", mirror=True), 0, "cpu")
+for step in range(5):
+    for phase in game.phases:
+        for i in range(phase.repeats): numbers = phase.update(step, i)
+    game.after_step(step)
+rank, n = place()
+save_tensors(f"{out}/{n}-{rank}.safetensors", game.state(), processes=n)
+"""
+
+
+def launch(n: int, *words) -> None:
+    "Run the worker in `n` processes that know of each other, as a launcher would start them."
+    port = str(free_port())
+    running = [subprocess.Popen([sys.executable, "-c", WORKER, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={
+        **os.environ, "RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"}) for r in range(n)]
+    try:
+        for p in running:
+            said, _ = p.communicate(timeout=180)
+            assert p.returncode == 0, said[-2000:]
+    finally:
+        for p in running: p.kill()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_equal_one(family, tmp_path):
+    for n in (1, 2): launch(n, family, tmp_path)
+    one, (first, notes), second = load_tensors(tmp_path/"1-0.safetensors")[0], load_tensors(tmp_path/"2-0.safetensors"), load_tensors(tmp_path/"2-1.safetensors")[0]
+    assert notes["processes"] == 2
+    assert one.keys() == first.keys() and all(torch.equal(first[k], second[k]) for k in first), "the ranks went different ways"
+    for k, v in one.items(): print(k, float((v.double() - first[k].double()).abs().max()), float(v.double().abs().max()))
+    for k, v in one.items(): torch.testing.assert_close(first[k], v, rtol=1e-3, atol=2e-5, msg=lambda m: f"{k}: {m}")
