@@ -5,6 +5,7 @@ __all__ = ['to_float', 'to_uint8', 'augment', 'Order', 'Batches']
 
 # %% ../../nbs/12_data.batches.ipynb #db801e6c
 import numpy as np, torch
+from .rows import Rows
 from ..runtime import derive, rng
 
 # %% ../../nbs/12_data.batches.ipynb #aa1423f8
@@ -58,27 +59,32 @@ class Order:
 
 # %% ../../nbs/12_data.batches.ipynb #952b0267
 class Batches:
-    "Batches of images and labels from device memory; `batches[step]` is (x, y)."
+    "Batches of images and labels; `batches[step]` is (x, y)."
     def __init__(
         self,
-        images: np.ndarray,        # uint8 (N, C, H, W)
+        images,                    # uint8 (N, C, H, W): an array, which is moved to the device, or `Rows`, which stay where they are
         labels: np.ndarray,        # int64 (N,)
         batch: int,                # images a batch
         seed: int,                 # decides the order
         *names,                    # role names, so that two loops over the same data differ
-        device="cpu",              # where the images are kept
+        device="cpu",              # where the batches are wanted
         mirror: bool = False,      # augment: mirror
         shift: int = 0,            # augment: shift by whole pixels
         extra: int = 0,            # the last `extra` rows are a group of their own …
         extra_share: float = 0.0,  # … that gets this share of each batch, rounded down
     ):
-        self.images, self.labels = torch.as_tensor(images).to(device), torch.as_tensor(labels).to(device)
+        self.images = images if isinstance(images, Rows) else torch.as_tensor(images).to(device)
+        self.labels = torch.as_tensor(labels).to(device)
         self.seed, self.mirror, self.shift, self.main = derive(seed, "batches", *names), mirror, shift, len(images) - extra
         few = int(extra_share * batch) if extra else 0
         self.orders = [(0, Order(self.main, batch - few, self.seed))]
         if few: self.orders.append((self.main, Order(extra, few, derive(self.seed, "extra"))))
     def rows(self, step: int) -> torch.Tensor: return torch.cat([first + order[step] for first, order in self.orders])
+    def take(self, rows: torch.Tensor) -> torch.Tensor:  # uint8 (len(rows), C, H, W), on the device
+        "Images by their row numbers."
+        if isinstance(self.images, Rows): return torch.as_tensor(self.images[rows.cpu().numpy()]).to(self.labels.device)
+        return self.images[rows.to(self.images.device)]
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = self.rows(step).to(self.images.device)
-        x = augment(self.images[rows], rng(self.seed, "augment", step), self.mirror, self.shift)
-        return to_float(x), self.labels[rows]
+        rows = self.rows(step)
+        x = augment(self.take(rows), rng(self.seed, "augment", step), self.mirror, self.shift)
+        return to_float(x), self.labels[rows.to(self.labels.device)]
