@@ -26,7 +26,7 @@ class Rows:
         for part, first, end in zip(self.parts, self.starts, self.starts[1:]):
             here = (rows.ravel() >= first) & (rows.ravel() < end)
             out[here] = part[rows.ravel()[here] - first]
-        return out.reshape(*rows.shape, *self.shape[1:])
+        return out.reshape(rows.shape + self.shape[1:])[()]
     def __array__(self, dtype=None, copy=None) -> np.ndarray: return self[:].astype(dtype or self.dtype, copy=False)
     def pick(self, rows) -> "Rows":
         "A view of some of these rows: row numbers or booleans (N,)."
