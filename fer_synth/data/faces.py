@@ -47,7 +47,7 @@ class Faces:
         "One hash over all rows; two tables with the same fingerprint train the same networks."
         h = hashlib.blake2b("\n".join(self.classes).encode(), digest_size=16)
         for a in (self.hashes.astype("S16"), self.labels, self.split.astype("S5")): h.update(a.tobytes())
-        for i in range(0, len(self.images), 4096): h.update(self.images[i:i + 4096].tobytes())
+        for i in range(0, len(self.images), 512): h.update(self.images[i:i + 512].tobytes())
         return h.hexdigest()
 
 # %% ../../nbs/10_data.faces.ipynb #bcc2cf62
@@ -325,7 +325,8 @@ def find_duplicates(
 ) -> dict[str, int]:     # groups; images in them; groups across splits, in val and test both, and with conflicting labels
     "Count the groups of images that have exactly the same pixels."
     order = np.argsort(hashes, kind="stable")
-    edges = np.flatnonzero(np.r_[True, hashes[order][1:] != hashes[order][:-1], True]) if len(order) else np.zeros(1, int)
+    ordered = hashes[order]
+    edges = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1], True]) if len(order) else np.zeros(1, int)
     groups = [order[edges[k]:edges[k + 1]] for k in np.flatnonzero(np.diff(edges) > 1)]
     places = [set(split[rows].tolist()) for rows in groups]
     return {"groups": len(groups), "images": sum(map(len, groups)), "across_splits": sum(len(p) > 1 for p in places),
@@ -351,7 +352,8 @@ def split_groups(
     "Set aside a share of each class (at least one image), all copies of a picture together."
     room = {c: max(1, round(share * n)) if share else 0 for c, n in Counter(labels.tolist()).items()}
     order, taken = np.lexsort((hashes, rank(hashes, key))), np.zeros(len(labels), bool)
-    edges = np.r_[0, np.flatnonzero(hashes[order][1:] != hashes[order][:-1]) + 1, len(order)]
+    ordered = hashes[order]
+    edges = np.r_[0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(order)]
     for first, end in zip(edges, edges[1:]):
         rows = order[first:end]
         need = Counter(labels[rows].tolist())
@@ -546,7 +548,7 @@ def open_pictures(cfg: DataConfig) -> Pictures | None:  # None where nothing is 
         if facts["state"] != source_state(cfg.source): return None
         arrays = {k: np.load(folder/f"{k}.npy", mmap_mode="r") for k in ("images", "names", "labels", "found", "hashes", "blank")}
         classes, skipped, sizes = tuple(facts["classes"]), facts["skipped"], {facts["count"], *map(len, arrays.values())}
-    except (OSError, ValueError, LookupError, TypeError): return None
+    except (OSError, EOFError, ValueError, LookupError, TypeError): return None
     if len(sizes) > 1 or arrays["images"].shape[1:] != shape: return None
     return Pictures(images=Rows(arrays.pop("images")), names=Rows(arrays.pop("names")), classes=classes, skipped=skipped,
                     **{k: np.asarray(a) for k, a in arrays.items()})
