@@ -39,6 +39,7 @@ class DataConfig:
     skip_bad: bool = False  # leave out images that do not decode (they are counted), instead of stopping
     limit: int = 0  # use at most this many training images of each class; 0 uses all
     max_gib: float = 4.0  # refuse a zip that would expand to more than this many GiB
+    memory_gib: float = 1.0  # more GiB of resized images than this stay in a file below ~/.cache/fer_synth; the numbers are the same
     drawn_counts: tuple[int, ...] = (600, 450, 1200, 800, 700)  # drawn source: training images of each class
     drawn_holdout: int = 150  # drawn source: validation images of each class; twice as many for the test
     difficulty: float = 0.5  # drawn source: 0 is easy, 1 makes the classes overlap strongly
@@ -217,7 +218,7 @@ _POSITIVE = """data.size data.max_gib clf.epochs clf.batch clf.lr clf.evals_per_
     gan.log_every gan.sample_every gan.checkpoint_every selection.max_pool rounds.count compare.seeds compare.bootstrap
     data.drawn_holdout gan.measure_images""".split()
 _NOT_NEGATIVE = """data.limit data.split_seed clf.shift clf.patience warmup.steps warmup.perceptual warmup.pixel gan.later_steps
-    gan.penalty gan.gamma gan.images gan.minutes gan.measure_every gan.critic_first selection.target threads seed""".split()
+    gan.penalty gan.gamma gan.images gan.minutes gan.measure_every gan.critic_first selection.target threads seed data.memory_gib""".split()
 _SHARE = """data.val_share data.test_share data.difficulty clf.dropout gan.beta1 gan.beta2 gan.ema
     gan.decay gan.augment_strength selection.min_precision rounds.cap compare.level""".split()
 

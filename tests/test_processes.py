@@ -23,9 +23,11 @@ torch.set_num_threads(1)
 join_processes("cpu")
 family, out = sys.argv[1:]
 images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.uint8)
-cfg = GanConfig(family=family, z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2, penalty_every=2, augment="adaptive", even=True)
+cfg = GanConfig(family=family, z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2, penalty_every=2, augment="adaptive")
 game = FAMILIES[family](cfg, *(make(cfg, 3, 16, 1, 0) for make in (make_generator, make_critic)),
-                        Batches(images, np.arange(40) % 3, 12, 0, "gan", mirror=True), 0, "cpu")
+                        Batches(images, np.arange(40) % 3, 12, 0, "gan", mirror=True, even=True), 0, "cpu")
+for opt in game.optimizers.values():        # by default Adam makes a whole step of a gradient that is rounding noise, and its sign is anybody's guess
+    for group in opt.param_groups: group["eps"] = 1e-3
 for step in range(5):
     for phase in game.phases:
         for i in range(phase.repeats): numbers = phase.update(step, i)
@@ -55,5 +57,4 @@ def test_two_processes_equal_one(family, tmp_path):
     one, (first, notes), second = load_tensors(tmp_path/"1-0.safetensors")[0], load_tensors(tmp_path/"2-0.safetensors"), load_tensors(tmp_path/"2-1.safetensors")[0]
     assert notes["processes"] == 2
     assert one.keys() == first.keys() and all(torch.equal(first[k], second[k]) for k in first), "the ranks went different ways"
-    for k, v in one.items(): print(k, float((v.double() - first[k].double()).abs().max()), float(v.double().abs().max()))
-    for k, v in one.items(): torch.testing.assert_close(first[k], v, rtol=1e-3, atol=2e-5, msg=lambda m: f"{k}: {m}")
+    for k, v in one.items(): torch.testing.assert_close(first[k], v, rtol=1e-4, atol=2e-6, msg=lambda m: f"{k}: {m}")   # sums in another order

@@ -2,20 +2,24 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'FER_CLASSES', 'Faces', 'decode', 'resize', 'content_hash', 'is_junk', 'printable', 'folder_members',
-           'open_file', 'zip_members', 'open_members', 'Item', 'place', 'parse_pixels', 'read_csv', 'name_usage',
-           'read_bytes', 'list_items', 'choose_classes', 'find_duplicates', 'rank', 'split_groups', 'assign_splits',
-           'check_splits', 'data_report', 'load_images', 'read_faces', 'describe']
+           'open_file', 'zip_members', 'open_members', 'Item', 'place', 'parse_pixels', 'CsvPixels', 'measured',
+           'read_csv', 'name_usage', 'read_bytes', 'list_items', 'choose_classes', 'find_duplicates', 'rank',
+           'split_groups', 'assign_splits', 'check_splits', 'data_report', 'list_pictures', 'load_images', 'Pictures',
+           'read_facts', 'make_faces', 'stored_at', 'source_state', 'store_pictures', 'open_pictures', 'read_faces',
+           'describe']
 
 # %% ../../nbs/10_data.faces.ipynb #57b647f1
-import csv, hashlib, io, math, re, struct, textwrap, zipfile, zlib
+import csv, errno, hashlib, io, json, math, os, re, shutil, struct, sys, tempfile, textwrap, time, zipfile, zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-import numpy as np
+import numpy as np, PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 from ..config import DataConfig, UserError, closest
+from .rows import ArrayFile, Rows, cache_folder, pick_rows
 
 # %% ../../nbs/10_data.faces.ipynb #8237264f
 SPLITS = "train", "val", "test"
@@ -24,25 +28,26 @@ SPLITS = "train", "val", "test"
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Faces:
     "All faces of a run, with what is known about them."
-    images: np.ndarray        # uint8, (N, channels, size, size)
+    images: np.ndarray | Rows # uint8, (N, channels, size, size)
     labels: np.ndarray        # index into `classes`, int64, (N,)
     split: np.ndarray         # 'train', 'val' or 'test', (N,)
     classes: tuple[str, ...]  # class names, in the order of the labels
     source: str               # 'drawn' or the path
-    names: tuple[str, ...]    # name of each image inside the source, for messages
+    names: tuple[str, ...] | Rows  # name of each image inside the source, for messages
     hashes: np.ndarray        # hash of the decoded pixels before resizing, 16 hex digits, (N,)
     report: dict              # counts and defects, ready for JSON; made by `data_report`
 
-    def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def part(self, split: str) -> tuple[np.ndarray | Rows, np.ndarray]:
         "Images and labels of one split."
         if split not in SPLITS: raise UserError(f"Unknown split '{split}'{closest(split, SPLITS)}")
         rows = self.split == split
-        return self.images[rows], self.labels[rows]
+        return pick_rows(self.images, rows), self.labels[rows]
 
     def fingerprint(self) -> str:
         "One hash over all rows; two tables with the same fingerprint train the same networks."
         h = hashlib.blake2b("\n".join(self.classes).encode(), digest_size=16)
-        for a in (self.hashes.astype("S16"), self.labels, self.split.astype("S5"), self.images): h.update(a.tobytes())
+        for a in (self.hashes.astype("S16"), self.labels, self.split.astype("S5")): h.update(a.tobytes())
+        for i in range(0, len(self.images), 512): h.update(self.images[i:i + 512].tobytes())
         return h.hexdigest()
 
 # %% ../../nbs/10_data.faces.ipynb #bcc2cf62
@@ -86,21 +91,21 @@ def is_junk(name: str) -> bool:  # name inside the source, with slashes
 # %% ../../nbs/10_data.faces.ipynb #7f39fe6e
 def printable(name: str) -> str:
     "The name with a question mark for each character that a terminal should not get."
-    return "".join(c if c.isprintable() else "?" for c in name)
+    return name if name.isprintable() else "".join(c if c.isprintable() else "?" for c in name)
 
 # %% ../../nbs/10_data.faces.ipynb #5d5faf3d
-def folder_members(path: Path) -> dict[str, Callable]:  # name inside the folder -> function that opens the file
+def folder_members(path: Path) -> tuple[list[str], Callable]:  # names inside the folder; a function that opens one of them
     "All files below a folder."
-    members = {}
+    names = []
     def walk(folder, inside, above):
         key = (folder.stat().st_dev, folder.stat().st_ino)
         if key in above: raise UserError(f"{printable(str(folder))} is a link back into one of its own parent folders; remove that link.")
-        for p in sorted(folder.iterdir()):
-            if is_junk(p.name): continue
-            if p.is_dir(): walk(p, f"{inside}{p.name}/", above | {key})
-            else: members[inside + p.name] = partial(open_file, p)
+        for name in sorted(p.name for p in folder.iterdir()):
+            if is_junk(name): continue
+            if (folder/name).is_dir(): walk(folder/name, f"{inside}{name}/", above | {key})
+            else: names.append(inside + name)
     walk(path, "", frozenset())
-    return members
+    return names, lambda name: open_file(path/name)
 
 # %% ../../nbs/10_data.faces.ipynb #ee76d4d0
 def open_file(path: Path):  # binary file
@@ -112,9 +117,9 @@ def open_file(path: Path):  # binary file
 def zip_members(
     path: Path,      # the zip file
     max_gib: float,  # most GiB that its files may expand to
-) -> dict[str, Callable]:  # name inside the zip -> function that opens the file
+) -> tuple[list[str], Callable]:  # names inside the zip; a function that opens one of them
     "All files in a zip, after its names, sizes and packing methods were checked."
-    archive = zipfile.ZipFile(path)      # closed when the last of the functions below is gone
+    archive = zipfile.ZipFile(path)      # closed when the function below is gone
     members, total = {}, 0
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
@@ -125,23 +130,23 @@ def zip_members(
         if info.flag_bits & 1: raise UserError(f"{path} is encrypted ('{printable(name)}'); unpack it and give the folder.")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UserError(f"{path} packs '{printable(name)}' with a method other than deflate; pack it again as a plain zip.")
-        members[name] = partial(archive.open, info)
+        members[name] = info
     if total > max_gib * 2**30:
         raise UserError(f"{path} expands to {total / 2**30:.3g} GiB, more than max_gib = {max_gib:g}; raise data.max_gib if you trust it.")
-    return members
+    return list(members), lambda name: archive.open(members[name])
 
 # %% ../../nbs/10_data.faces.ipynb #ff5d4ca1
 def open_members(
     path,            # a folder, a zip, or a CSV file
     max_gib: float,  # see `zip_members`
-) -> dict[str, Callable]:  # name inside the source -> function that opens the file
+) -> tuple[list[str], Callable]:  # names inside the source; a function that opens one of them
     "What is in the source; one sentence says what is wrong when it cannot be read."
     path = Path(path).expanduser()
     try:
         if path.is_dir(): return folder_members(path)
         if not path.exists(): raise UserError(f"{path} does not exist; give the path of a folder, a zip or a CSV file.")
         with open_file(path) as f: start = f.read(2)
-        if path.suffix.lower() == ".csv": return {path.name: partial(open_file, path)}
+        if path.suffix.lower() == ".csv": return [path.name], lambda name: open_file(path)
         if start != b"PK": raise UserError(f"{path} is neither a folder nor a zip nor a CSV file; give one of those.")
         return zip_members(path, max_gib)
     except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, struct.error):
@@ -156,7 +161,9 @@ class Item:
     split: str      # 'train', 'val', 'test', or 'all' where the source has no splits
     label: str      # class name
     name: str       # name inside the source, for messages
-    load: Callable  # returns the bytes of an image file or a uint8 array (H, W)
+    source: Callable  # reads what is in a place: the bytes of an image file or a uint8 array (H, W)
+    place: object   # the name of a file as the source spells it, or where a row of a CSV file begins and ends
+    def load(self): return self.source(self.place)
 
 # %% ../../nbs/10_data.faces.ipynb #4c9452db
 _SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test",
@@ -168,15 +175,18 @@ def place(
     names,  # names of image files inside the source
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:  # name -> (split, class); and the names that fit nowhere
     "Find out the layout of a source from its names."
-    def in_folders(parts): return {n: p for n, p in parts.items() if len(p) > 1}
-    parts = in_folders({n: n.split("/") for n in names})
-    while len(top := {p[0] for p in parts.values()}) == 1 and max(map(len, parts.values())) > 2 and top.pop().lower() not in _SPLIT_NAMES:
-        parts = in_folders({n: p[1:] for n, p in parts.items()})
-    strays = [n for n in names if n not in parts]
-    if not any(p[0].lower() in _SPLIT_NAMES for p in parts.values()):
-        return {n: ("all", p[0]) for n, p in parts.items()}, strays
-    fits = {n: (_SPLIT_NAMES[p[0].lower()], p[1]) for n, p in parts.items() if len(p) > 2 and p[0].lower() in _SPLIT_NAMES}
-    return fits, strays + [n for n in parts if n not in fits]
+    depth, known = 0, {}                              # wrapping folders taken off; each answer once, however often it is given
+    above = lambda n: n.count("/") - depth            # folders that are left above a file
+    part = lambda n, i: n.split("/", depth + i + 1)[depth + i]
+    inside = [n for n in names if above(n) > 0]
+    while len(top := {part(n, 0) for n in inside}) == 1 and max(map(above, inside)) > 1 and top.pop().lower() not in _SPLIT_NAMES:
+        depth += 1
+        inside = [n for n in inside if above(n) > 0]
+    strays, split = [n for n in names if above(n) < 1], lambda n: _SPLIT_NAMES.get(part(n, 0).lower())
+    share = lambda *answer: known.setdefault(answer, answer)
+    if not any(map(split, inside)): return {n: share("all", part(n, 0)) for n in inside}, strays
+    fits = {n: share(split(n), part(n, 1)) for n in inside if above(n) > 1 and split(n)}
+    return fits, strays + [n for n in inside if n not in fits]
 
 # %% ../../nbs/10_data.faces.ipynb #0822aab2
 FER_CLASSES = "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"  # FER2013's codes 0 to 6
@@ -195,32 +205,59 @@ def parse_pixels(
     side = math.isqrt(count)
     return values.astype(np.uint8).reshape(side, side)
 
+# %% ../../nbs/10_data.faces.ipynb #2098c15c
+@dataclass
+class CsvPixels:
+    "The pictures of a CSV file, each read when it is asked for."
+    opener: Callable     # opens the file
+    column: int          # where the pixels are
+    count: int = 0       # how many numbers a picture has
+    file: object = None  # stays open, as a file in a zip can only be read forwards
+    def __call__(self, place: tuple[int, int]) -> np.ndarray:  # where the row begins and ends, in bytes
+        if self.file is None: self.file = self.opener()
+        self.file.seek(place[0])
+        row = self.file.read(place[1] - place[0]).decode()
+        return parse_pixels(next(csv.reader(io.StringIO(row, newline="")))[self.column].strip(), self.count)
+
+# %% ../../nbs/10_data.faces.ipynb #c2eeb206
+def measured(
+    lines,       # lines of text that was UTF-8
+    read: list,  # one number: the bytes read so far; it is counted up
+):
+    "The same lines, while their bytes are counted."
+    for line in lines:
+        read[0] += len(line.encode())
+        yield line
+
 # %% ../../nbs/10_data.faces.ipynb #be971c7f
 def read_csv(
-    file,      # binary file
-    name: str, # its name, for messages
+    opener: Callable,  # opens a binary file
+    name: str,         # its name, for messages
 ) -> list[Item]:
     "The faces in one of FER2013's CSV forms."
-    rows = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-    try:
-        head = [h.strip().lower() for h in next(rows, [])]
-        lacks = {"emotion", "pixels"} - set(head)
-        if lacks: raise UserError(f"{name} lacks the column '{min(lacks)}'; its first line must name emotion, pixels and, if known, Usage.")
-        emotion, pixels, usage = head.index("emotion"), head.index("pixels"), head.index("usage") if "usage" in head else None
-        found = []
-        for row in rows:
-            if not row: continue
-            where = f"{name} row {rows.line_num}"
-            if len(row) != len(head): raise UserError(f"{where} has {len(row)} cells, the first line {len(head)}; repair that row.")
-            if row[emotion].strip() not in "0123456" or len(row[emotion].strip()) != 1:
-                raise UserError(f"{where} has the emotion '{printable(row[emotion])[:20]}'; it must be a code from 0 to 6.")
-            split = "all" if usage is None else row[usage].strip().lower()
-            found.append((split, FER_CLASSES[int(row[emotion])], where, row[pixels].strip()))
-    except (csv.Error, UnicodeDecodeError) as e:
-        raise UserError(f"{name} is not a readable CSV file (row {rows.line_num + 1}: {e}); fetch it again.") from None
-    usual = Counter(text.count(" ") + 1 for *_, text in found).most_common(1)
-    count = math.isqrt(usual[0][0]) ** 2 if usual else 0
-    items = [Item(split, label, where, partial(parse_pixels, text, count)) for split, label, where, text in found]
+    with opener() as file: at = [3 * (file.read(3) == b"\xef\xbb\xbf")]       # a mark that some programs put first
+    with opener() as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        rows = csv.reader(measured(text, at))
+        try:
+            head = [h.strip().lower() for h in next(rows, [])]
+            lacks = {"emotion", "pixels"} - set(head)
+            if lacks:
+                raise UserError(f"{name} lacks the column '{min(lacks)}'; its first line must name emotion, pixels and, if known, Usage.")
+            emotion, pixels, usage = head.index("emotion"), head.index("pixels"), head.index("usage") if "usage" in head else None
+            items, lengths, source, end = [], Counter(), CsvPixels(opener, pixels), at[0]
+            for row in rows:
+                start, end = end, at[0]
+                if not row: continue
+                where = f"{name} row {rows.line_num}"
+                if len(row) != len(head): raise UserError(f"{where} has {len(row)} cells, the first line {len(head)}; repair that row.")
+                if row[emotion].strip() not in "0123456" or len(row[emotion].strip()) != 1:
+                    raise UserError(f"{where} has the emotion '{printable(row[emotion])[:20]}'; it must be a code from 0 to 6.")
+                split = "all" if usage is None else sys.intern(row[usage].strip().lower())
+                items.append(Item(split, FER_CLASSES[int(row[emotion])], where, source, (start, end)))
+                lengths[row[pixels].strip().count(" ") + 1] += 1
+        except (csv.Error, UnicodeDecodeError) as e:
+            raise UserError(f"{name} is not a readable CSV file (row {rows.line_num + 1}: {e}); fetch it again.") from None
+    if items: source.count = math.isqrt(lengths.most_common(1)[0][0]) ** 2
     return items if usage is None else name_usage(items)
 
 # %% ../../nbs/10_data.faces.ipynb #09caa5dc
@@ -231,7 +268,7 @@ def name_usage(items: list[Item]) -> list[Item]:
     for i in items:
         if i.split not in names:
             raise UserError(f"{i.name} has the Usage '{printable(i.split)[:20]}'; it must be Training, PublicTest or PrivateTest.")
-    return [Item(names[i.split], i.label, i.name, i.load) for i in items]
+    return [Item(names[i.split], i.label, i.name, i.source, i.place) for i in items]
 
 # %% ../../nbs/10_data.faces.ipynb #3cf3429f
 def read_bytes(
@@ -249,19 +286,18 @@ def list_items(
     max_gib: float,  # most GiB that a zip may expand to
 ) -> tuple[list[Item], list[str]]:  # the pictures; and the names of images that fit nowhere in the layout
     "Everything that a source holds, whatever its kind."
-    members = open_members(source, max_gib)
-    images = [n for n in members if PurePosixPath(n).suffix.lower() in _IMAGE_ENDINGS]
+    names, opener = open_members(source, max_gib)
+    images = [n for n in names if PurePosixPath(n).suffix.lower() in _IMAGE_ENDINGS]
     if images:
         placed, strays = place(images)
-        return [Item(split, printable(label), printable(n), partial(read_bytes, members[n]))
-                for n, (split, label) in placed.items()], list(map(printable, strays))
-    tables = {PurePosixPath(n).name.lower(): n for n in members if n.lower().endswith(".csv")}
+        read = lambda name: read_bytes(partial(opener, name))
+        return [Item(split, printable(label), printable(n), read, n) for n, (split, label) in placed.items()], list(map(printable, strays))
+    tables = {PurePosixPath(n).name.lower(): n for n in names if n.lower().endswith(".csv")}
     known = [t for t in ("fer2013.csv", "icml_face_data.csv", "train.csv") if t in tables] or (list(tables) if len(tables) == 1 else [])
     if not known:
         raise UserError(f"{source} holds no images and no FER2013 table; it needs pictures such as train/happy/1.jpg, or fer2013.csv.")
     name = tables[known[0]]
-    try:
-        with members[name]() as f: items = read_csv(f, printable(name))
+    try: items = read_csv(partial(opener, name), printable(name))
     except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as e:
         raise UserError(f"{source}: {printable(name)} cannot be read ({e}); fetch it again.") from None
     if not items: raise UserError(f"{source}: {printable(name)} holds no images, only a first line; fetch it again.")
@@ -289,8 +325,9 @@ def find_duplicates(
 ) -> dict[str, int]:     # groups; images in them; groups across splits, in val and test both, and with conflicting labels
     "Count the groups of images that have exactly the same pixels."
     order = np.argsort(hashes, kind="stable")
-    starts = np.flatnonzero(np.r_[True, hashes[order][1:] != hashes[order][:-1]]) if len(order) else []
-    groups = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+    ordered = hashes[order]
+    edges = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1], True]) if len(order) else np.zeros(1, int)
+    groups = [order[edges[k]:edges[k + 1]] for k in np.flatnonzero(np.diff(edges) > 1)]
     places = [set(split[rows].tolist()) for rows in groups]
     return {"groups": len(groups), "images": sum(map(len, groups)), "across_splits": sum(len(p) > 1 for p in places),
             "val_and_test": sum({"val", "test"} <= p for p in places),
@@ -302,7 +339,8 @@ def rank(
     key: str,            # another key, another order
 ) -> np.ndarray:         # the random number that belongs to each row, uint64, (N,); equal for equal hashes
     "A random order of pictures that depends on their pixels and the key alone."
-    return np.array([int.from_bytes(hashlib.blake2b(f"{key}:{h}".encode(), digest_size=8).digest(), "big") for h in hashes], np.uint64)
+    number = lambda h: int.from_bytes(hashlib.blake2b(f"{key}:{h}".encode(), digest_size=8).digest(), "big")
+    return np.fromiter(map(number, hashes), np.uint64, len(hashes))
 
 # %% ../../nbs/10_data.faces.ipynb #2a8197d7
 def split_groups(
@@ -314,8 +352,10 @@ def split_groups(
     "Set aside a share of each class (at least one image), all copies of a picture together."
     room = {c: max(1, round(share * n)) if share else 0 for c, n in Counter(labels.tolist()).items()}
     order, taken = np.lexsort((hashes, rank(hashes, key))), np.zeros(len(labels), bool)
-    starts = np.flatnonzero(hashes[order][1:] != hashes[order][:-1]) + 1
-    for rows in np.split(order, starts):
+    ordered = hashes[order]
+    edges = np.r_[0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(order)]
+    for first, end in zip(edges, edges[1:]):
+        rows = order[first:end]
         need = Counter(labels[rows].tolist())
         if all(room[c] >= n for c, n in need.items()):
             taken[rows] = True
@@ -376,17 +416,28 @@ def data_report(
             "found": {s: count(found == s) for s in (*SPLITS, "all") if (found == s).any()},
             "cut": list(cut), "duplicates": find_duplicates(hashes, found, labels),
             "dropped": count(split == "drop"), "limited": count(split == "left"),
-            "blank": int(blank.sum()), "blank_names": [names[i] for i in np.flatnonzero(blank)[:20]],
+            "blank": int(blank.sum()), "blank_names": [str(names[i]) for i in np.flatnonzero(blank)[:20]],
             "skipped": len(skipped), "skipped_names": list(skipped)[:20]}
+
+# %% ../../nbs/10_data.faces.ipynb #4ab8ffa1
+def list_pictures(cfg: DataConfig) -> tuple[list[Item], tuple[str, ...], list[str]]:
+    "What is to be read: the pictures of the wanted classes, these classes, and the names that fit into none."
+    items, strays = list_items(cfg.source, cfg.max_gib)
+    if strays and not cfg.skip_bad:
+        raise UserError(f"{cfg.source}: {strays[0]} fits into no class; move it to <class>/ or train/<class>/, or use skip_bad.")
+    classes = choose_classes([i.label for i in items], cfg.classes, cfg.source)
+    return [i for i in items if i.label in classes], classes, strays
 
 # %% ../../nbs/10_data.faces.ipynb #7bc508ed
 def load_images(
     items: list[Item],
     cfg: DataConfig,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    "Decode, hash and resize every picture: images (N, C, size, size), hashes, blank, which `items` were read; names skipped."
-    images, hashes, blank, rows, skipped = [], [], [], [], []
-    for row, item in enumerate(items):
+    put: Callable,       # is given each image, uint8 (C, size, size)
+    show: bool = False,  # a progress bar, where there is a terminal
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    "Decode, hash and resize every picture: hashes, blank, which `items` were read; names skipped."
+    hashes, blank, rows, skipped = np.empty(len(items), "<U16"), np.empty(len(items), bool), np.empty(len(items), int), []
+    for row, item in enumerate(tqdm(items, "reading", disable=None if show else True)):
         try: pixels = decode(item.load(), cfg.channels)
         except MemoryError: raise
         except Exception as e:               # a decoder may raise anything for bytes from outside
@@ -396,34 +447,130 @@ def load_images(
                 raise UserError(f"{cfg.source}: {item.name} does not decode ({why}); repair or remove it, or use skip_bad.") from None
             skipped.append(item.name)
             continue
-        images.append(resize(pixels, cfg.size)); hashes.append(content_hash(pixels))
-        blank.append((pixels == pixels[0, 0]).all()); rows.append(row)
-    shape = len(images), cfg.channels, cfg.size, cfg.size
-    return np.array(images, np.uint8).reshape(shape), np.array(hashes, "<U16"), np.array(blank, bool), np.array(rows, int), skipped
+        put(resize(pixels, cfg.size))
+        k = row - len(skipped)
+        hashes[k], blank[k], rows[k] = content_hash(pixels), (pixels == pixels[0, 0]).all(), row
+    n = len(items) - len(skipped)
+    return hashes[:n], blank[:n], rows[:n], skipped
+
+# %% ../../nbs/10_data.faces.ipynb #11fdb6a6
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    "All pictures of a source, read, but not split yet."
+    images: np.ndarray | Rows  # uint8, (N, channels, size, size)
+    labels: np.ndarray         # index into `classes`, int64, (N,)
+    found: np.ndarray          # split in the source, (N,)
+    hashes: np.ndarray         # content hashes, (N,)
+    blank: np.ndarray          # True for images of one constant colour, (N,)
+    names: list[str] | Rows    # names inside the source, (N,)
+    classes: tuple[str, ...]
+    skipped: list[str]         # names of images that were left out
+
+# %% ../../nbs/10_data.faces.ipynb #af4e53d2
+def read_facts(
+    listed: tuple,       # what `list_pictures` returns
+    cfg: DataConfig,
+    put: Callable,       # see `load_images`
+    show: bool = False,
+) -> dict:               # the fields of `Pictures`, but for the images
+    "Hand each image to `put`, and say what is known of it."
+    items, classes, strays = listed
+    hashes, blank, rows, skipped = load_images(items, cfg, put, show)
+    if not len(rows): raise UserError(f"{cfg.source} holds no image that decodes; check that it is what you think.")
+    read = [items[r] for r in rows]
+    labels, found = np.array([classes.index(i.label) for i in read], np.int64), np.array([i.split for i in read], "<U5")
+    return dict(labels=labels, found=found, hashes=hashes, blank=blank, names=[i.name for i in read], classes=classes,
+                skipped=strays + skipped)
+
+# %% ../../nbs/10_data.faces.ipynb #917bb120
+def make_faces(p: Pictures, cfg: DataConfig) -> Faces:
+    "Cut the splits, and sort the rows by split, class and hash."
+    split, cut = assign_splits(p.found, p.labels, p.hashes, cfg)
+    check_splits(split, p.labels, p.classes, cfg.source)
+    report = data_report(source=str(cfg.source), size=cfg.size, channels=cfg.channels, classes=p.classes, labels=p.labels,
+                         found=p.found, split=split, hashes=p.hashes, blank=p.blank, names=p.names, cut=cut, skipped=p.skipped)
+    order = np.concatenate([np.flatnonzero(split == s)[np.lexsort((p.hashes[split == s], p.labels[split == s]))] for s in SPLITS])
+    return Faces(images=pick_rows(p.images, order), labels=p.labels[order], split=split[order], classes=p.classes, source=str(cfg.source),
+                 names=p.names.pick(order) if isinstance(p.names, Rows) else tuple(p.names[i] for i in order),
+                 hashes=p.hashes[order], report=report)
+
+# %% ../../nbs/10_data.faces.ipynb #63d5f420
+def stored_at(cfg: DataConfig) -> Path:
+    "The folder for the images of this source at this size."
+    path = Path(cfg.source).expanduser().resolve()
+    key = json.dumps([str(path), cfg.size, cfg.channels, cfg.classes, cfg.skip_bad])
+    return cache_folder()/f"{path.stem}-{cfg.size}x{cfg.size}-{hashlib.blake2b(key.encode(), digest_size=6).hexdigest()}"
+
+# %% ../../nbs/10_data.faces.ipynb #a4e11775
+def source_state(source) -> str:  # 32 hex digits
+    "A hash of the names, sizes and times of all files of a source, and of what decodes them."
+    path, h = Path(source).expanduser(), hashlib.blake2b(f"1 {PIL.__version__}".encode(), digest_size=16)
+    for name in open_members(path, math.inf)[0] if path.is_dir() else [""]:
+        try: facts = (path/name).stat()
+        except OSError: continue
+        h.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return h.hexdigest()
+
+# %% ../../nbs/10_data.faces.ipynb #8cf77dea
+def store_pictures(cfg: DataConfig) -> None:
+    "Read a source into its folder below `cache_folder()`; `UserError` where that has no room."
+    folder, state, listed, shape = stored_at(cfg), source_state(cfg.source), list_pictures(cfg), (cfg.channels, cfg.size, cfg.size)
+    length = max(len(i.name) for i in listed[0])
+    need = len(listed[0]) * (math.prod(shape) + 4 * length + 93)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for old in folder.parent.glob("unfinished-*"):
+            if time.time() - old.stat().st_mtime > 86400: shutil.rmtree(old, ignore_errors=True)
+        if shutil.disk_usage(folder.parent).free < need: raise OSError(errno.ENOSPC, "not enough room")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unfinished-", ignore_cleanup_errors=True) as temp:
+            part = Path(temp)/"part"
+            part.mkdir(0o700)
+            with ArrayFile(part/"images.npy", np.uint8, shape) as f: facts = read_facts(listed, cfg, f.add, show=True)
+            names = facts.pop("names")
+            with ArrayFile(part/"names.npy", f"<U{length}", ()) as f:
+                for i in range(0, len(names), 4096): f.add(names[i:i + 4096])
+            for k in ("labels", "found", "hashes", "blank"): np.save(part/f"{k}.npy", facts.pop(k))
+            (part/"facts.json").write_text(json.dumps({**facts, "count": len(names), "state": state}))
+            shutil.rmtree(folder, ignore_errors=True)
+            try: part.rename(folder)
+            except OSError:
+                if not folder.exists(): raise       # else another process was faster, and its folder is as good
+    except OSError as e:
+        raise UserError(f"{folder.parent} cannot take {need / 2**30:.2g} GiB of images ({e.strerror}); free some, set XDG_CACHE_HOME to a "
+                        "folder on a larger disk, or raise data.memory_gib.") from None
+
+# %% ../../nbs/10_data.faces.ipynb #02877fed
+def open_pictures(cfg: DataConfig) -> Pictures | None:  # None where nothing is stored, or it is damaged, or of another state of the source
+    "What `store_pictures` wrote, with everything but a few numbers still on disk."
+    folder, shape = stored_at(cfg), (cfg.channels, cfg.size, cfg.size)
+    try:
+        facts = json.loads((folder/"facts.json").read_text())
+        if facts["state"] != source_state(cfg.source): return None
+        arrays = {k: np.load(folder/f"{k}.npy", mmap_mode="r") for k in ("images", "names", "labels", "found", "hashes", "blank")}
+        classes, skipped, sizes = tuple(facts["classes"]), facts["skipped"], {facts["count"], *map(len, arrays.values())}
+    except (OSError, EOFError, ValueError, LookupError, TypeError): return None
+    if len(sizes) > 1 or arrays["images"].shape[1:] != shape: return None
+    return Pictures(images=Rows(arrays.pop("images")), names=Rows(arrays.pop("names")), classes=classes, skipped=skipped,
+                    **{k: np.asarray(a) for k, a in arrays.items()})
 
 # %% ../../nbs/10_data.faces.ipynb #2a0fa76d
 def read_faces(
     cfg: DataConfig,  # `source` is a path
 ) -> Faces:
     "Read a folder, a zip or a CSV file; raises `UserError` with one sentence for every defect that should stop a run."
-    items, strays = list_items(cfg.source, cfg.max_gib)
-    if strays and not cfg.skip_bad:
-        raise UserError(f"{cfg.source}: {strays[0]} fits into no class; move it to <class>/ or train/<class>/, or use skip_bad.")
-    classes = choose_classes([i.label for i in items], cfg.classes, cfg.source)
-    items = [i for i in items if i.label in classes]
-    images, hashes, blank, rows, skipped = load_images(items, cfg)
-    if not len(rows): raise UserError(f"{cfg.source} holds no image that decodes; check that it is what you think.")
-    items = [items[r] for r in rows]
-    labels = np.array([classes.index(i.label) for i in items], np.int64)
-    found = np.array([i.split for i in items], "<U5")
-    split, cut = assign_splits(found, labels, hashes, cfg)
-    check_splits(split, labels, classes, cfg.source)
-    report = data_report(source=str(cfg.source), size=cfg.size, channels=cfg.channels, classes=classes, labels=labels,
-                         found=found, split=split, hashes=hashes, blank=blank,
-                         names=[i.name for i in items], cut=cut, skipped=strays + skipped)
-    order = np.concatenate([np.flatnonzero(split == s)[np.lexsort((hashes[split == s], labels[split == s]))] for s in SPLITS])
-    return Faces(images=images[order], labels=labels[order], split=split[order], classes=classes, source=str(cfg.source),
-                 names=tuple(items[i].name for i in order), hashes=hashes[order], report=report)
+    shape, images = (cfg.channels, cfg.size, cfg.size), []
+    large = lambda n: n * math.prod(shape) > cfg.memory_gib * 2**30
+    read = open_pictures(cfg)
+    if read is None or not large(len(read.images) + len(read.skipped)):
+        listed = list_pictures(cfg)
+        if not large(len(listed[0])):
+            facts = read_facts(listed, cfg, images.append)
+            return make_faces(Pictures(images=np.array(images, np.uint8).reshape(-1, *shape), **facts), cfg)
+        del listed
+        store_pictures(cfg)
+        read = open_pictures(cfg)
+        if read is None: raise UserError(f"{cfg.source} changed while it was read; try again when nothing writes to it.")
+    return make_faces(read, cfg)
 
 # %% ../../nbs/10_data.faces.ipynb #b35ac184
 def describe(faces: Faces) -> str:
@@ -445,4 +592,5 @@ def describe(faces: Faces) -> str:
              f"blank images         {listed(r['blank'], r['blank_names'])}",
              f"skipped images       {listed(r['skipped'], r['skipped_names'])}"]
     title = f"{r['source']}: {len(r['classes'])} classes, used as {r['size']}x{r['size']} {'grey' if r['channels'] == 1 else 'RGB'}"
+    if isinstance(faces.images, Rows): table += ["", f"The images are on disk, in {Path(faces.images.parts[0].filename).parent}"]
     return "\n".join([title, "", *table, "", *(textwrap.fill(f, 96, subsequent_indent=" " * 21) for f in facts)])

@@ -95,14 +95,14 @@ class CGan(Game):
         both = torch.cat([self.see(inputs["x"], inputs, "real"), self.see(fake, inputs, "fake")]).requires_grad_(heavy)
         with arithmetic(self.bf16 and not heavy, self.device): real, fake = self.critic(both, torch.cat([y, y])).float().chunk(2)
         loss, numbers = self.game.critic(real, fake), {"gap": (real.mean() - fake.mean()).detach()}
-        sure = certainty(real.detach(), fake.detach())
-        average([sure])
-        self.strength.update(sure, self.cfg.batch)
+        average(middle := [(real.mean() + fake.mean()).detach() / 2])
+        average(sure := [certainty(real.detach(), *middle)])
+        self.strength.update(*sure, self.cfg.batch)
         if heavy:
             r1, r2 = (s.mean() for s in squared_slope(torch.cat([real, fake]), both).chunk(2))
             numbers |= {"r1": r1.detach(), "r2": r2.detach()}
             loss = loss + self.gamma / 2 * self.cfg.penalty_every * (r1 + r2 if self.cfg.r2 else r1)
-        return loss, numbers | {"certainty": sure, "strength": self.strength.value.clone()}
+        return loss, numbers | {"certainty": sure[0], "strength": self.strength.value.clone()}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
         y, real = inputs["y"], None
         with arithmetic(self.bf16, self.device):

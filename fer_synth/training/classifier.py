@@ -18,16 +18,20 @@ from .gan import load_stage, save_stage
 @torch.no_grad()
 def predict(
     clf: nn.Module,
-    images: np.ndarray,  # uint8 (N, C, H, W)
+    images,              # uint8 (N, C, H, W): an array or `Rows`
     device="cpu",
     batch: int = 512,    # images at a time
 ) -> np.ndarray:         # float32 (N, n_classes), rows add up to one
     "Class probabilities of each image, in evaluation mode."
     was = clf.training
     clf.eval()
-    parts = [clf(to_float(torch.as_tensor(images[i:i + batch]).to(device))).softmax(1).cpu() for i in range(0, len(images), batch)]
+    probs = np.zeros((0, 0), np.float32)
+    for i in range(0, len(images), batch):
+        part = clf(to_float(torch.as_tensor(images[i:i + batch]).to(device))).softmax(1).cpu().numpy()
+        if not i: probs = np.empty((len(images), part.shape[1]), part.dtype)    # one block: many small ones would fragment the memory
+        probs[i:i + batch] = part
     clf.train(was)
-    return torch.cat(parts).numpy() if parts else np.zeros((0, 0), np.float32)
+    return probs
 
 # %% ../../nbs/42_training.classifier.ipynb #cbca14e1
 def rate_at(

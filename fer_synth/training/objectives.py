@@ -4,7 +4,7 @@
 __all__ = ['Phase', 'Objective', 'pca_codes', 'first_codes', 'WarmUp', 'Players', 'Game']
 
 # %% ../../nbs/40_training.objectives.ipynb #bd72572a
-import copy
+import copy, math
 from dataclasses import dataclass
 from functools import partial
 from typing import Callable
@@ -49,24 +49,34 @@ class Objective:
 
 # %% ../../nbs/40_training.objectives.ipynb #20c2f161
 def pca_codes(
-    images: torch.Tensor,  # uint8 (N, C, H, W)
-    d: int,                # latent dimensions
-    seed: int,             # of the randomised decomposition, and of the dimensions that few images leave over
-    labels=None,           # int64 (N,): take the mean of its class from each image, not that of all
-) -> torch.Tensor:         # (N, d), on the sphere
+    images,               # uint8 (N, C, H, W): a tensor, or `Rows`
+    d: int,               # latent dimensions
+    seed: int,            # of the randomised decomposition, and of the dimensions that few images leave over
+    labels=None,          # int64 (N,): take the mean of its class from each image, not that of all
+    device=None,          # where to compute; None: where the images are
+    most: int = 1 << 26,  # where all images have more numbers than this, a random sample with so many gives means and components
+) -> torch.Tensor:        # (N, d), on the sphere
     "Whitened principal components of each image, as first latent codes."
-    x = images.flatten(1).float()
-    for c in () if labels is None else labels.unique(): x[labels == c] -= x[labels == c].mean(0)
-    n, q = len(x), min(d, len(x), x.shape[1])
+    n, each = len(images), math.prod(images.shape[1:])
+    some = torch.arange(n) if n * each <= most else torch.randperm(n, generator=rng(seed, "pca rows"))[:max(2, most // each)].sort().values
+    kinds = torch.zeros(n, dtype=torch.int64) if labels is None else labels.cpu()
+    flat = lambda rows: torch.as_tensor(images[rows]).to(device or getattr(images, "device", "cpu")).flatten(1).float()
+    x, own = flat(some), kinds[some]
+    means = (x[0] * 0 if labels is None else x.mean(0)).repeat(int(kinds.max()) + 1, 1)
+    for c in () if labels is None else own.unique(): x[own == c] -= means[c].copy_(x[own == c].mean(0))
+    middle, q = x.mean(0), min(d, len(x), each)
     with seeded(seed, "pca"):
-        u, _, _ = torch.pca_lowrank(x - x.mean(0), q=q, center=False, niter=3)
-        return to_sphere(torch.cat([u * n**0.5, torch.randn(n, d - q)], 1))
+        codes, scale, axes = torch.pca_lowrank(x - middle, q=q, center=False, niter=3)
+        if len(some) < n:
+            parts = torch.arange(n).split(4096)
+            codes = torch.cat([(flat(p) - means[kinds[p]] - middle) @ axes / scale for p in parts])
+        return to_sphere(torch.cat([codes * len(some)**0.5, torch.randn(n, d - q).to(codes)], 1))
 
 # %% ../../nbs/40_training.objectives.ipynb #2286c2bd
 def first_codes(kind: str, batches: Batches, d: int, seed: int) -> torch.Tensor:  # (N, d), on the sphere
     "The latent codes that the paired warm-up begins with; `kind` as in `WarmupConfig.codes`."
     if kind == "random": return sample_latents(len(batches.images), d, rng(seed, "codes"))
-    return pca_codes(batches.images, d, seed, batches.labels if kind == "class_pca" else None)
+    return pca_codes(batches.images, d, seed, batches.labels if kind == "class_pca" else None, batches.labels.device)
 
 # %% ../../nbs/40_training.objectives.ipynb #28853e01
 class WarmUp(Objective):
