@@ -39,7 +39,7 @@ class DataConfig:
     skip_bad: bool = False  # leave out images that do not decode (they are counted), instead of stopping
     limit: int = 0  # use at most this many training images of each class; 0 uses all
     max_gib: float = 4.0  # refuse a zip that would expand to more than this many GiB
-    memory_gib: float = 1.0  # more GiB of resized images than this stay in a file below ~/.cache/fer_synth; the numbers are the same
+    memory_gib: float = 1.0  # most GiB of images to keep in memory; more stay in a file below ~/.cache/fer_synth, with the same numbers
     drawn_counts: tuple[int, ...] = (600, 450, 1200, 800, 700)  # drawn source: training images of each class
     drawn_holdout: int = 150  # drawn source: validation images of each class; twice as many for the test
     difficulty: float = 0.5  # drawn source: 0 is easy, 1 makes the classes overlap strongly

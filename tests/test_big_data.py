@@ -238,8 +238,6 @@ def test_a_source_that_changes_while_it_is_read(own, monkeypatch):
 
     monkeypatch.setattr(room, "read_facts", slow)
     with pytest.raises(UserError, match="changed while it was read"): read_faces(config(own))
-    monkeypatch.undo()
-    os.environ["XDG_CACHE_HOME"] = str(own.parent/"cache")
 
 
 def test_a_source_that_is_gone(own):
