@@ -2,10 +2,10 @@
 
 # %% auto #0
 __all__ = ['NEIGHBOURS', 'Job', 'train_judge', 'Member', 'members', 'member_rows', 'warm_up', 'gan_batches', 'train_member',
-           'judge_features', 'Scorer', 'make_scorer', 'weights_hash', 'draw', 'Pool', 'make_class_pool', 'make_pool',
-           'Selected', 'select_round', 'play_rounds', 'balanced_rows', 'arm_rows', 'compare', 'table', 'confusion_text',
-           'closing', 'finish', 'prepare', 'record_data', 'begin', 'run', 'resume', 'baseline', 'last_round',
-           'load_member', 'generate', 'load_judge', 'write_faces', 'score_again']
+           'Scorer', 'make_scorer', 'weights_hash', 'draw', 'Pool', 'make_class_pool', 'make_pool', 'Selected',
+           'select_round', 'play_rounds', 'balanced_rows', 'arm_rows', 'compare', 'table', 'confusion_text', 'closing',
+           'finish', 'prepare', 'record_data', 'begin', 'run', 'resume', 'baseline', 'last_round', 'load_member',
+           'generate', 'load_judge', 'write_faces', 'score_again']
 
 # %% ../nbs/70_experiment.ipynb #fee80efd
 import csv, hashlib, io, sys, time
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from .config import SCORES, RunConfig, UserError, check_config, closest, write_atomic
-from .data.batches import Batches, to_float, to_uint8
+from .data.batches import Batches, to_uint8
 from .data.drawn import load_faces
 from .data.faces import Faces
 from .evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
@@ -26,7 +26,7 @@ from .runtime import RunFolder, Stats, default_folder, derive, environment, imag
 from .selection import (SelectionRule, agreement, blank, class_scores, density, fit_temperature, precision_warnings, quotas, radii,
                                  score_pool, select, selection_rows, selection_warnings, summarise, threshold_curve, thresholds, views,
                                  write_selection, write_validation)
-from .training.classifier import predict, train_classifier
+from .training.classifier import judge_features, predict, train_classifier
 from .training.gan import load_stage, train
 from .training.objectives import WarmUp, WganGp, make_critic, make_generator
 
@@ -141,20 +141,6 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
 
 # %% ../nbs/70_experiment.ipynb #a582558e
 NEIGHBOURS = 2000
-
-# %% ../nbs/70_experiment.ipynb #fdd6045b
-@torch.no_grad()
-def judge_features(
-    judge,               # a classifier with `features`
-    images: np.ndarray,  # uint8 (N, C, H, W)
-    device="cpu",
-    batch: int = 512,    # images at a time
-) -> np.ndarray:         # float32 (N, D)
-    "What the judge's last layer reads of each image; maps are averaged over the picture."
-    judge.eval()
-    last = lambda part: torch.relu(judge.features(to_float(torch.as_tensor(part).to(device)))[-1])
-    parts = [last(images[i:i + batch]) for i in range(0, len(images), batch)]
-    return torch.cat([(p.mean((2, 3)) if p.ndim == 4 else p).cpu() for p in parts]).numpy()
 
 # %% ../nbs/70_experiment.ipynb #aa07d7b4
 @dataclass
