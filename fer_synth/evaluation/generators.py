@@ -234,7 +234,7 @@ def likely_twins(
     for i in range(0, len(images), 16):
         seen = windows(images[i:i + 16], shift)
         views = thumbnail(seen.flatten(0, 1))
-        alike = [torch.addmm(half, views, k).view(len(seen), -1, k.shape[1]).amax(1) for k, half in blocks]     # most for the least distance
+        alike = [torch.addmm(half, views, k).view(len(seen), -1, k.shape[1]).amax(1) for k, half in blocks]  # most: nearest
         found.append(torch.cat(alike, 1).topk(count, 1).indices)
     return torch.cat(found)
 
