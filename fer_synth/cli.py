@@ -2,10 +2,10 @@
 
 # %% auto #0
 __all__ = ['SHORT', 'COMMANDS', 'RunOptions', 'DataOptions', 'BaselineOptions', 'GenerateOptions', 'FolderOptions',
-           'ResumeOptions', 'adopt', 'expand', 'option_value', 'starting_config', 'first_paragraph', 'option_names',
-           'unknown_option', 'parse', 'no_room', 'how_to_continue', 'resumable', 'do_run', 'do_demo', 'do_data',
-           'do_baseline', 'do_generate', 'do_report', 'do_resume', 'help_of', 'overview', 'dispatch', 'complain',
-           'main']
+           'ResumeOptions', 'MeasureOptions', 'adopt', 'expand', 'option_value', 'starting_config', 'first_paragraph',
+           'option_names', 'unknown_option', 'parse', 'no_room', 'how_to_continue', 'resumable', 'tell_report',
+           'do_run', 'do_demo', 'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure',
+           'help_of', 'overview', 'dispatch', 'complain', 'main']
 
 # %% ../nbs/90_cli.ipynb #46fc8963
 import contextlib, dataclasses, difflib, errno, io, os, re, shlex, sys
@@ -68,6 +68,13 @@ class FolderOptions:
 class ResumeOptions(FolderOptions):
     "Options of `resume`."
     slower: float = 1.0  # multiply the GAN's learning rates by this, from the last checkpoint on; for a run that broke down
+
+# %% ../nbs/90_cli.ipynb #8e8389a9
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(FolderOptions):
+    "Options of `measure`."
+    n: int = 2000  # faces to draw and to measure
+    cas: bool = True  # also train classifiers on generated faces and score them on real ones, and the other way round
 
 # %% ../nbs/90_cli.ipynb #6196060d
 def adopt(
@@ -193,18 +200,24 @@ def resumable(folder: Path):
         if not no_room(e): raise
         raise UserError(f"No room left on disk for {folder}; free some, then {how_to_continue(folder)}") from e
 
+# %% ../nbs/90_cli.ipynb #e7b03ab5
+def tell_report(folder: Path, out: Path) -> None:
+    "Draw the report of a run that is done, and say where it is; of several processes, the first does."
+    from fer_synth import processes, report
+    if processes.place()[0]: return
+    with resumable(out): page = report.make_report(folder)
+    print(f"Report: {page}")
+
 # %% ../nbs/90_cli.ipynb #623a1ff4
 def do_run(args: list[str], command: str = "run") -> None:
     "Train, generate, select and compare on any images, and write a report; the whole job."
     fallback = "wgan_gp_drawn32" if command == "demo" or {"-h", "--help"} & set(args) else ""
     options = parse(RunOptions, args, command, default=adopt(RunOptions, starting_config(args, fallback)))
     cfg = check_config(adopt(RunConfig, options))
-    from fer_synth import experiment, report, runtime
+    from fer_synth import experiment, runtime
     out = options.out or runtime.default_folder(cfg.recipe)
-    with resumable(out):
-        folder = experiment.run(cfg, out, rule=options.rule)
-        page = report.make_report(folder)
-    print(f"Report: {page}")
+    with resumable(out): folder = experiment.run(cfg, out, rule=options.rule)
+    tell_report(folder, out)
 
 # %% ../nbs/90_cli.ipynb #0b0c4afb
 def do_demo(args: list[str]) -> None:
@@ -253,16 +266,22 @@ def do_report(args: list[str]) -> None:
 def do_resume(args: list[str]) -> None:
     "Continue a run that was stopped, from its last checkpoint, to the same numbers."
     options = parse(ResumeOptions, args, "resume")
-    from fer_synth import experiment, report
-    with resumable(options.run):
-        folder = experiment.resume(options.run, slower=options.slower)
-        page = report.make_report(folder)
-    print(f"Report: {page}")
+    from fer_synth import experiment
+    with resumable(options.run): folder = experiment.resume(options.run, slower=options.slower)
+    tell_report(folder, options.run)
+
+# %% ../nbs/90_cli.ipynb #fee42fd2
+def do_measure(args: list[str]) -> None:
+    "Measure the generator of a run beside what real faces score: Frechet distance, coverage, near-copies, CAS and more."
+    options = parse(MeasureOptions, args, "measure")
+    from fer_synth import experiment
+    print(experiment.measure(options.run, options.n, options.cas))
+    print(f"Written: {options.run / 'measures.json'}")
 
 # %% ../nbs/90_cli.ipynb #5e196702
 COMMANDS: dict[str, Callable] = {
     "demo": do_demo, "run": do_run, "data": do_data, "baseline": do_baseline,
-    "generate": do_generate, "report": do_report, "resume": do_resume,
+    "generate": do_generate, "measure": do_measure, "report": do_report, "resume": do_resume,
 }
 
 # %% ../nbs/90_cli.ipynb #32afb1f7

@@ -2,35 +2,36 @@
 
 # %% auto #0
 __all__ = ['WARMUP_IMAGES', 'NEIGHBOURS', 'Job', 'train_judge', 'Member', 'members', 'member_rows', 'warm_up', 'gan_batches',
-           'round_budget', 'load_generator', 'make_measure', 'train_member', 'judge_features', 'Scorer', 'make_scorer',
-           'weights_hash', 'draw', 'Pool', 'make_class_pool', 'make_pool', 'Selected', 'select_round', 'play_rounds',
-           'arm_rows', 'compare', 'table', 'confusion_text', 'closing', 'finish', 'prepare', 'record_data', 'begin',
-           'run', 'slow_down', 'resume', 'baseline', 'last_round', 'load_member', 'generate', 'load_judge',
-           'write_faces', 'score_again']
+           'round_budget', 'load_generator', 'draw', 'fresh_faces', 'only_classes', 'make_measure', 'train_member',
+           'Scorer', 'make_scorer', 'weights_hash', 'Pool', 'make_class_pool', 'make_pool', 'Selected', 'select_round',
+           'measure_members', 'play_rounds', 'arm_rows', 'compare', 'table', 'confusion_text', 'closing', 'finish',
+           'prepare', 'record_data', 'private_folder', 'begin', 'run', 'slow_down', 'resume', 'baseline', 'last_round',
+           'load_member', 'generate', 'load_judge', 'write_faces', 'score_again', 'measure']
 
 # %% ../nbs/70_experiment.ipynb #fee80efd
-import csv, hashlib, io, sys, time
+import atexit, csv, hashlib, io, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from .config import SCORES, RunConfig, UserError, check_config, closest, save_config, write_atomic
-from .data.batches import Batches, balanced_rows, to_float, to_uint8
+from .data.batches import Batches, balanced_rows, to_uint8
 from .data.drawn import load_faces
 from .data.faces import Faces
 from .data.rows import Rows, join_rows, pick_rows
+from .evaluation.generators import Yardstick, classification_accuracy_score, measures_table
 from .evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
 from .families.known import get_family, make_critic, make_generator
 from .losses import VGGFeatures
-from .processes import check_share, join_processes, place
+from .processes import barrier, check_share, join_processes, place, spread
 from .models.blocks import latents_of
 from .models.classifier import make_classifier
 from .runtime import RunFolder, Stats, default_folder, derive, environment, image_grid, peak_memory_gib, progress, start
 from .selection import (SelectionRule, agreement, blank, class_scores, density, fit_temperature, precision_warnings, quotas, radii,
                                  score_pool, select, selection_rows, selection_warnings, summarise, threshold_curve, thresholds, views,
                                  write_selection, write_validation)
-from .training.classifier import predict, train_classifier
+from .training.classifier import judge_features, predict, train_classifier
 from .training.gan import Plan, load_stage, train
 from .training.objectives import WarmUp
 
@@ -151,10 +152,46 @@ def load_generator(gen, tensors: dict, keep: str) -> None:
     prefix = "best/" if keep == "best" and any(k.startswith("best/") for k in tensors) else "ema/"
     gen.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
+# %% ../nbs/70_experiment.ipynb #b8d4b757
+@torch.no_grad()
+def draw(gen, label: int, seeds, device) -> np.ndarray:  # uint8 (N, C, H, W)
+    "One image for each latent seed, all of one class."
+    z = latents_of(seeds, gen.z, device)
+    return to_uint8(gen(z, torch.full((len(z),), label, device=device))).cpu().numpy()
+
+# %% ../nbs/70_experiment.ipynb #4278a403
+def fresh_faces(
+    job: Job,
+    gans: list[Member],
+    n: int,     # how many, about
+    what: str,  # role name: other names, other faces
+) -> tuple[np.ndarray, np.ndarray]:  # images uint8 (N, C, H, W), intended classes (N,)
+    "New faces of these members, classes in the proportion of the real training images."
+    counts, parts = np.array(list(job.counts.values())), []
+    total = sum(counts[c] for m in gans for c in m.classes)
+    for m in gans:
+        for c in m.classes:
+            seeds = [derive(job.cfg.seed, what, c, i) for i in range(max(1, round(n * counts[c] / total)))]
+            parts += [(draw(m.gen, m.classes.index(c), seeds[i:i + 256], job.device), np.full(len(seeds[i:i + 256]), c)) for i in range(0, len(seeds), 256)]
+    return tuple(map(np.concatenate, zip(*parts)))
+
+# %% ../nbs/70_experiment.ipynb #b0a39fb2
+def only_classes(faces: Faces, classes) -> Faces:
+    "A table with the rows of some classes alone; class names and numbers stay."
+    if len(classes) == len(faces.classes): return faces
+    mine = np.isin(faces.labels, classes)
+    return replace(faces, images=pick_rows(faces.images, mine), labels=faces.labels[mine], split=faces.split[mine], hashes=faces.hashes[mine])
+
 # %% ../nbs/70_experiment.ipynb #30090fc8
 def make_measure(job: Job, member: Member, judge):
-    "What looks at a generator during training; None where nothing shall be measured."
-    return None
+    "What looks at a generator during training: judged by the first judge, against validation faces; None where nothing shall be measured."
+    cfg = job.cfg.gan
+    if not cfg.measure_every: return None
+    yard = Yardstick(judge, only_classes(job.faces, member.classes), derive(job.cfg.seed, "yardstick"), job.device)
+    def measure(gen) -> dict[str, float]:
+        drawn = fresh_faces(job, [replace(member, gen=gen)], cfg.measure_images, "measure")
+        return {name: round(v, 5) for name, v in yard.quick(*drawn).items()}
+    return measure
 
 # %% ../nbs/70_experiment.ipynb #73ffdb0f
 def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
@@ -171,6 +208,7 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
     begun = sum(load_stage(job.run, f"gan-{r}{member.suffix}", cfg)[1]["step"] for r in range(1, round))
     objective = family(cfg.gan, gen, critic, batches, derive(seed, "round", round), job.device, begun)
     if before: objective.load(before[0])
+    spread([t for net in objective.modules.values() for t in net.state_dict().values()])
     with job.stage(f"gan-{round}"):
         train(objective, stage, steps, job.run, job.stats, cfg, cfg.gan.batch * (cfg.gan.critic_steps + 1), n, job.show,
               minutes if cfg.gan.minutes else 0.0, make_measure(job, member, judge))
@@ -179,20 +217,6 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
 
 # %% ../nbs/70_experiment.ipynb #a582558e
 NEIGHBOURS = 2000
-
-# %% ../nbs/70_experiment.ipynb #fdd6045b
-@torch.no_grad()
-def judge_features(
-    judge,               # a classifier with `features`
-    images: np.ndarray,  # uint8 (N, C, H, W)
-    device="cpu",
-    batch: int = 512,    # images at a time
-) -> np.ndarray:         # float32 (N, D)
-    "What the judge's last layer reads of each image; maps are averaged over the picture."
-    judge.eval()
-    last = lambda part: torch.relu(judge.features(to_float(torch.as_tensor(part).to(device)))[-1])
-    parts = [last(images[i:i + batch]) for i in range(0, len(images), batch)]
-    return torch.cat([(p.mean((2, 3)) if p.ndim == 4 else p).cpu() for p in parts]).numpy()
 
 # %% ../nbs/70_experiment.ipynb #aa07d7b4
 @dataclass
@@ -246,13 +270,6 @@ def weights_hash(net: torch.nn.Module) -> str:
     h = hashlib.blake2b(digest_size=6)
     for k, v in net.state_dict().items(): h.update(k.encode() + v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
-
-# %% ../nbs/70_experiment.ipynb #b8d4b757
-@torch.no_grad()
-def draw(gen, label: int, seeds, device) -> np.ndarray:  # uint8 (N, C, H, W)
-    "One image for each latent seed, all of one class."
-    z = latents_of(seeds, gen.z, device)
-    return to_uint8(gen(z, torch.full((len(z),), label, device=device))).cpu().numpy()
 
 # %% ../nbs/70_experiment.ipynb #81b1bb97
 @dataclass
@@ -345,6 +362,23 @@ def select_round(job: Job, gans: list[Member], judge, round: int) -> Selected:
     return Selected(pool.images[kept], pool.labels[kept], rows, summary, warnings,
                     threshold_curve(scores, pool.labels, val_score, val_truth, classes, empty, score=name))
 
+# %% ../nbs/70_experiment.ipynb #34f88347
+def measure_members(
+    job: Job,
+    gans: list[Member],
+    judge,               # best one that selected nothing
+    n: int = 0,          # faces to draw; 0: `gan.measure_images`
+    cas: bool = False,   # train classifiers on generated faces, too
+) -> dict:               # as `Yardstick.full` gives it
+    "Measure the generators beside what real faces score, on validation rows, and write `measures.json`."
+    n = n or job.cfg.gan.measure_images
+    found = Yardstick(judge, job.faces, derive(job.cfg.seed, "yardstick"), job.device, n).full(*fresh_faces(job, gans, n, "measure"))
+    if cas:
+        drawn = fresh_faces(job, gans, len(job.real[1]), "cas")
+        found["cas"] = classification_accuracy_score(job.cfg, *drawn, job.faces, seed=job.cfg.seed, device=job.device, show=job.show)
+    job.run.json("measures.json", found)
+    return found
+
 # %% ../nbs/70_experiment.ipynb #bd73cbb8
 def play_rounds(job: Job) -> list[Selected]:
     "All rounds of train, generate, judge, keep."
@@ -356,6 +390,7 @@ def play_rounds(job: Job) -> list[Selected]:
         for m in gans: train_member(job, m, first, r, kept)
         rounds.append(select_round(job, gans, judge, r))
         write_selection(job.run/"selection.csv", [s.rows for s in rounds], job.classes)
+    with job.stage("measure"): measure_members(job, gans, first)
     return rounds
 
 # %% ../nbs/70_experiment.ipynb #dbe9e25c
@@ -468,15 +503,23 @@ def record_data(folder: RunFolder, faces: Faces, source: str) -> None:
         raise UserError(f"{source} is not what it was when {folder.path} was begun; restore it, or start a new run.")
     folder.json("data.json", {**faces.report, "fingerprint": fingerprint})
 
+# %% ../nbs/70_experiment.ipynb #9b8b2ea8
+def private_folder(copy_of=None) -> Path:
+    "A place for the records of a process that is not the first, gone when the process ends; begun as a copy of a run folder."
+    place = Path(tempfile.mkdtemp(prefix="fer_synth-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return Path(shutil.copytree(copy_of, place/"run")) if copy_of else place/"run"
+
 # %% ../nbs/70_experiment.ipynb #503dfd9d
 def begin(cfg: RunConfig, out, show: bool, rule: SelectionRule | None = None) -> Job:
     "Read the data, put the rule into the config, make the run folder, and write down what the data are."
     faces, device = prepare(cfg)
     if rule: cfg = check_config(replace(cfg, selection=rule.apply(cfg.selection, faces.classes)))
-    folder = RunFolder.create(out or default_folder(cfg.recipe), cfg, environment(device))
+    rank = place()[0]
+    folder = RunFolder.create(private_folder() if rank else out or default_folder(cfg.recipe), cfg, environment(device))
     if rule: rule.save(folder/"rule.json")
     record_data(folder, faces, cfg.data.source)
-    return Job(cfg, folder, Stats(folder), faces, device, show)
+    return Job(cfg, folder, Stats(folder), faces, device, show and not rank)
 
 # %% ../nbs/70_experiment.ipynb #5b5971bc
 def run(
@@ -488,7 +531,7 @@ def run(
     "A whole run. Bad input raises `UserError` before anything is written."
     if rule is not None and not isinstance(rule, SelectionRule): rule = SelectionRule.load(rule)
     path = finish(begin(cfg, out, show, rule))
-    if show: print(closing(RunFolder(path).read("metrics.json")))
+    if show and not place()[0]: print(closing(RunFolder(path).read("metrics.json")))
     return path
 
 # %% ../nbs/70_experiment.ipynb #cce40b46
@@ -512,10 +555,12 @@ def resume(
     folder, cfg = RunFolder.open(out)
     if not 0 < slower <= 1: raise UserError(f"slower is {slower:g}; it must be more than 0 and at most 1.")
     faces, device = prepare(cfg)
+    if rank := place()[0]: folder = RunFolder(private_folder(out))
+    barrier()
     record_data(folder, faces, cfg.data.source)
     if slower != 1: cfg = slow_down(folder, cfg, slower)
-    path = finish(Job(cfg, folder, Stats(folder), faces, device, show))
-    if show: print(closing(folder.read("metrics.json")))
+    path = finish(Job(cfg, folder, Stats(folder), faces, device, show and not rank))
+    if show and not rank: print(closing(folder.read("metrics.json")))
     return path
 
 # %% ../nbs/70_experiment.ipynb #5071d1ff
@@ -624,3 +669,21 @@ def score_again(
         mine = pool.labels == c
         found[mine] = scorer(pool.images[mine], pool.probs[mine], [c])[:, 0]
     return {"score": found, "val_score": scorer(val_images, val_probs), "val_truth": val_truth}
+
+# %% ../nbs/70_experiment.ipynb #6829319e
+def measure(
+    run_folder,          # a run folder with trained GANs; its data must be readable
+    n: int = 2000,       # faces to draw
+    cas: bool = True,    # train classifiers on generated faces, too
+    device: str = "auto",
+    show: bool = True,
+) -> str:                # the measures as a table, beside what real faces score
+    "Measure the newest generators of a run, by its first judge; writes `measures.json`."
+    folder, cfg = RunFolder.open(run_folder)
+    if n < 20: raise UserError(f"n is {n}; draw at least 20 faces.")
+    device, faces = start(device), load_faces(cfg.data)
+    gans = members(cfg, faces.classes)
+    for m in gans: load_member(folder, cfg, m, device)
+    judge = load_judge(folder, cfg, len(faces.classes), device, before=1)
+    found = measure_members(Job(cfg, folder, Stats(folder), faces, device, show), gans, judge, n, cas)
+    return measures_table({cfg.gan.family: found})

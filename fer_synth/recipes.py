@@ -72,7 +72,7 @@ def tiny_wgan_gp() -> RunConfig:
         clf=ClassifierConfig(epochs=4.0, batch=32),
         warmup=WarmupConfig(steps=8, batch=16),
         gan=GanConfig(steps=6, later_steps=4, critic_steps=2, critic_first=4, z=8, gen_width=16, critic_width=16, batch=16,
-                      log_every=2, sample_every=4, checkpoint_every=2),
+                      log_every=2, sample_every=4, checkpoint_every=2, measure_images=60),
         selection=SelectionConfig(threshold=0.2, max_pool=64),
         compare=CompareConfig(seeds=2, bootstrap=200),
         threads=1,

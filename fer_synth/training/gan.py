@@ -13,6 +13,7 @@ from torch import nn
 from ..config import UserError, diff_config, from_dict, to_dict, RunConfig
 from ..data.batches import to_uint8
 from ..models.blocks import sample_latents
+from ..processes import agree
 from ..runtime import RunFolder, Stats, image_grid, load_tensors, progress, rng, save_tensors
 from .objectives import Objective
 
@@ -90,7 +91,9 @@ class Plan:
     def read(run: RunFolder) -> dict[str, int]: return run.read("plan.json") if (run/"plan.json").exists() else {}
     def look(self, done: int, spent: float) -> bool:
         "Plan, once a twentieth of the time is spent; returns whether it was done now."
-        if self.steps is not None or done < 16 or spent < self.seconds / 20: return False
+        if self.steps is not None or done < 16: return False
+        spent = agree(spent)
+        if spent < self.seconds / 20: return False
         self.steps = max(done + 1, round(done * self.seconds / spent))
         self.run.json("plan.json", {**self.read(self.run), self.stage: self.steps})
         return True
