@@ -12,6 +12,7 @@ __all__ = ['SPLITS', 'FER_CLASSES', 'Faces', 'decode', 'resize', 'content_hash',
 import csv, errno, hashlib, io, json, math, os, re, shutil, struct, sys, tempfile, textwrap, time, zipfile, zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -531,10 +532,10 @@ def store_pictures(cfg: DataConfig) -> None:
                 for i in range(0, len(names), 4096): f.add(names[i:i + 4096])
             for k in ("labels", "found", "hashes", "blank"): np.save(part/f"{k}.npy", facts.pop(k))
             (part/"facts.json").write_text(json.dumps({**facts, "count": len(names), "state": state}))
-            shutil.rmtree(folder, ignore_errors=True)
-            try: part.rename(folder)
-            except OSError:
-                if not folder.exists(): raise       # else another process was faster, and its folder is as good
+            for i in range(9):                      # what is there may be stale, or by another process that was faster and as good
+                with suppress(OSError): part.rename(folder); break
+                if open_pictures(cfg) is not None: break
+                with suppress(OSError): folder.rename(Path(temp)/f"old-{i}")
     except OSError as e:
         raise UserError(f"{folder.parent} cannot take {need / 2**30:.2g} GiB of images ({e.strerror}); free some, set XDG_CACHE_HOME to a "
                         "folder on a larger disk, or raise data.memory_gib.") from None
@@ -568,7 +569,7 @@ def read_faces(
             return make_faces(Pictures(images=np.array(images, np.uint8).reshape(-1, *shape), **facts), cfg)
         del listed
         store_pictures(cfg)
-        read = open_pictures(cfg)
+        read = open_pictures(cfg) or open_pictures(cfg)      # once more, as another process may just be renaming its own
         if read is None: raise UserError(f"{cfg.source} changed while it was read; try again when nothing writes to it.")
     return make_faces(read, cfg)
 
