@@ -21,7 +21,8 @@ def closest(
     known,          # what would have been right
 ) -> str:           # "; did you mean 'x'?" or, when nothing is near, the list of known words
     "The helpful end of an 'unknown …' message."
-    near = difflib.get_close_matches(word, list(known), n=1)
+    known = list(known)
+    near = [k for k in known if len(word) > 2 and k.startswith(word)] or difflib.get_close_matches(word, known, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}."
 
 # %% ../nbs/00_config.ipynb #0747f3d2

@@ -172,7 +172,8 @@ def fresh_faces(
     for m in gans:
         for c in m.classes:
             seeds = [derive(job.cfg.seed, what, c, i) for i in range(max(1, round(n * counts[c] / total)))]
-            parts += [(draw(m.gen, m.classes.index(c), seeds[i:i + 256], job.device), np.full(len(seeds[i:i + 256]), c)) for i in range(0, len(seeds), 256)]
+            some = [seeds[i:i + 256] for i in range(0, len(seeds), 256)]
+            parts += [(draw(m.gen, m.classes.index(c), s, job.device), np.full(len(s), c)) for s in some]
     return tuple(map(np.concatenate, zip(*parts)))
 
 # %% ../nbs/70_experiment.ipynb #b0a39fb2
@@ -180,7 +181,8 @@ def only_classes(faces: Faces, classes) -> Faces:
     "A table with the rows of some classes alone; class names and numbers stay."
     if len(classes) == len(faces.classes): return faces
     mine = np.isin(faces.labels, classes)
-    return replace(faces, images=pick_rows(faces.images, mine), labels=faces.labels[mine], split=faces.split[mine], hashes=faces.hashes[mine])
+    kept = {name: getattr(faces, name)[mine] for name in ("labels", "split", "hashes")}
+    return replace(faces, images=pick_rows(faces.images, mine), **kept)
 
 # %% ../nbs/70_experiment.ipynb #30090fc8
 def make_measure(job: Job, member: Member, judge):

@@ -41,7 +41,8 @@ def wgan_gp_fer32() -> RunConfig:
 def cgan_gan(**changes) -> GanConfig:
     "The settings of `cgan` that the recipes share; `changes` are fields of `GanConfig`."
     return GanConfig(**dict(family="cgan", gen_width=48, critic_width=32, critic_steps=2, critic_first=0,
-                            lr_gen=1.5e-4, lr_critic=5e-4, beta1=0.0, penalty_every=16, ema=0.999, even=True, decay=0.3, measure_every=250) | changes)
+                            lr_gen=1.5e-4, lr_critic=5e-4, beta1=0.0, penalty_every=16, ema=0.999, even=True, decay=0.3,
+                            measure_every=250) | changes)
 
 # %% ../nbs/01_recipes.ipynb #c404ab67
 def cgan_drawn32() -> RunConfig:
