@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -225,3 +226,19 @@ def test_command_repeats_the_run(run):
     words[1] = str(run.parent / words[1])
     assert cli.starting_config(words) == read_records(run).cfg
     assert FIVE == tuple(read_records(run).classes)
+
+
+def test_the_page_shows_the_measures_beside_their_floor_and_the_trouble_of_the_training(tmp_path):
+    from fer_synth import experiment
+    from fer_synth.recipes import tiny_cgan
+    cfg = replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1))
+    path = experiment.run(cfg, tmp_path / "run", show=False)
+    metrics, found = json.loads((path / "metrics.json").read_text()), json.loads((path / "measures.json").read_text())
+    (path / "metrics.json").write_text(json.dumps(metrics | {"training_warnings": ["gan-1, step 6: The generated faces are alike."]}))
+    page = make_report(path).read_text()
+    assert "The generated faces are alike." in page and "How good the faces are" in page
+    row = re.search(r"<t[hd][^>]*>Frechet distance</t[hd]>(.*?)</tr>", page, re.S)[1]
+    shown = [float(v) for v in re.findall(r">([\d.]+) ±", row)]
+    assert shown == pytest.approx([found["measures"]["frechet"]["value"], found["measures"]["frechet"]["floor"]["value"]], rel=.2)
+    (path / "measures.json").unlink()                     # an older run has none, and its page is drawn all the same
+    assert "Frechet distance</t" not in make_report(path).read_text()
