@@ -1,11 +1,14 @@
 """How fast is training here, against a plain loop and against the machine's roof?
 
-    python benchmarks/bench.py [--seconds 8] [--repeats 3]
+    python benchmarks/bench.py [--seconds 8] [--repeats 3] [--only classifier cgan]
 
-Each measurement runs in a process of its own, since the allocator is set once for a process; the kinds
-take turns, so that an hour in which the machine is slower hits all of them. Writes benchmarks/RESULTS.md.
+The classifier of the original work, and one training step of each family of GANs, in fer_synth's loop and in a plain one: the same networks and
+losses, but the default memory layout and allocator, and a DataLoader with two workers. Each measurement runs in a process of its own, since the
+allocator is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits all of them. Writes
+benchmarks/RESULTS.md.
 """
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -15,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-BATCH, SIZE, CLASSES, ROWS = 256, 32, 5, 20_000
+SIZE, CLASSES, ROWS, CLF_BATCH, GAN_BATCH = 32, 5, 20_000, 256, 64
+FAMILIES = ("cgan", "wgan_gp", "vanilla")
 
 
 def faces():
@@ -33,21 +37,27 @@ def roof() -> float:
     return 8 * 2 * 2048**3 / (time.perf_counter() - began) / 1e9
 
 
-def rate(batches, step, seconds: float) -> float:
+def rate(step, images: int, seconds: float) -> float:
     "Images a second over about `seconds`, after three steps that do not count."
-    batches, done = iter(batches), 0
-    for _ in range(3): step(*next(batches))
-    began = time.perf_counter()
+    for i in range(3): step(i)
+    began, done = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        step(*next(batches))
+        step(3 + done)
         done += 1
-    return done * BATCH / (time.perf_counter() - began)
+    return done * images / (time.perf_counter() - began)
 
 
-def plain_loop(seconds: float) -> float:
-    "The network in a loop as people write it: Dataset, DataLoader with two workers, default layout and allocator."
+def flops(step, steps: int) -> float:
+    "GFLOP of a step, counted operator by operator, backward and second derivatives included."
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter:
+        for i in range(steps): step(i)
+    return counter.get_total_flops() / steps / 1e9
+
+
+def loader(batch: int):
+    "Batches as people load them: a Dataset of single images, two worker processes."
     import torch
-    from torch import nn
     from torch.utils.data import DataLoader, Dataset
 
     class Table(Dataset):
@@ -55,76 +65,108 @@ def plain_loop(seconds: float) -> float:
         def __len__(self): return ROWS
         def __getitem__(self, i): return torch.from_numpy(self.images[i]).float() / 127.5 - 1, int(self.labels[i])
 
+    while True: yield from DataLoader(Table(), batch, shuffle=True, num_workers=2, drop_last=True)
+
+
+def plain_classifier():
+    "The original's network in a loop as people write it."
+    import torch
+    from torch import nn
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 32, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2),
                         nn.Flatten(), nn.Linear(4096, 128), nn.ReLU(), nn.Linear(128, CLASSES))
-    opt, loader = torch.optim.Adam(net.parameters(), 1e-3), DataLoader(Table(), BATCH, shuffle=True, num_workers=2, drop_last=True)
+    opt, batches = torch.optim.Adam(net.parameters(), 1e-3), loader(CLF_BATCH)
 
-    def step(x, y):
+    def step(_):
+        x, y = next(batches)
         loss = nn.functional.cross_entropy(net(x), y)
         opt.zero_grad()
         loss.backward()
         opt.step()
-
-    def forever():
-        while True: yield from loader
-    return rate(forever(), step, seconds)
+    return step, CLF_BATCH, 1
 
 
-def our_loop(seconds: float) -> float:
+def our_classifier():
     "The same network in fer_synth's classifier loop."
-    import itertools
-
     from fer_synth.data.batches import Batches
     from fer_synth.recipes import wgan_gp_fer32
     from fer_synth.runtime import start
     from fer_synth.training.classifier import Training, update
     device = start("cpu")
-    state, batches = Training(wgan_gp_fer32(), CLASSES, 0, "bench", device), Batches(*faces(), BATCH, 0, "clf", device=device)
-
-    def one(step): update(state, batches, step, 10**6, 0)
-    return rate(((i,) for i in itertools.count()), one, seconds)
+    state, batches = Training(wgan_gp_fer32(), CLASSES, 0, "bench", device), Batches(*faces(), CLF_BATCH, 0, "clf", device=device)
+    return lambda i: update(state, batches, i, 10**6, 0), CLF_BATCH, 1
 
 
-def flops() -> float:
-    "Forward and backward of the classifier for one image, GFLOP; no gradient is needed at the pixels."
-    conv1, conv2, linear = 9 * 32 * SIZE**2, 9 * 32 * 64 * (SIZE // 2)**2, 4096 * 128 + 128 * CLASSES
-    return 2 * (2 * conv1 + 3 * conv2 + 3 * linear) / 1e9
+def game(family: str, plain: bool):
+    "One generator step with its critic steps; images are the real ones that the critic is shown."
+    import torch
+    if plain: torch.channels_last = torch.contiguous_format      # before the package is imported: every layout stays the default one
+    from fer_synth.data.batches import Batches
+    from fer_synth.families.known import FAMILIES as KNOWN, make_critic, make_generator
+    from fer_synth.recipes import cgan_fer32, vanilla_drawn32, wgan_gp_fer32
+    from fer_synth.runtime import start
+    device = torch.device("cpu") if plain else start("cpu")
+    cfg = {"cgan": cgan_fer32, "wgan_gp": wgan_gp_fer32, "vanilla": vanilla_drawn32}[family]().gan
+    batches = Batches(*faces(), GAN_BATCH, 0, "gan", device=device, mirror=True)
+    if plain:
+        stream = loader(GAN_BATCH)
+        type(batches).__getitem__ = lambda self, k: next(stream)
+    playing = KNOWN[family](cfg, *(make(cfg, CLASSES, SIZE, 1, 0) for make in (make_generator, make_critic)), batches, 0, device)
+
+    def step(i):
+        for phase in playing.phases:
+            for k in range(phase.repeats): phase.update(i, k)
+        playing.after_step(i)
+    return step, GAN_BATCH * cfg.critic_steps, cfg.penalty_every
 
 
-KINDS = {"plain": plain_loop, "fer_synth": our_loop}
+KINDS = {"classifier": {"plain": plain_classifier, "fer_synth": our_classifier}} | {
+    f: {"plain": lambda f=f: game(f, True), "fer_synth": lambda f=f: game(f, False)} for f in FAMILIES}
+
+
+def measure(what: str, how: str, seconds: float) -> dict:
+    "In a process of its own: rate, roof before and after, cost of a step, the most memory, and when the first step was done."
+    step, images, period = KINDS[what][how]()
+    step(0)
+    ready, before = time.time(), roof()
+    found = rate(step, images, seconds)
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"rate": found, "roof": (before + roof()) / 2, "gflop": flops(step, period) / images, "peak": peak, "ready": ready}
 
 
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--seconds", type=float, default=8.0, help="length of one measurement")
     ap.add_argument("--repeats", type=int, default=3, help="measurements of each kind")
-    ap.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
+    ap.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    ap.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     o = ap.parse_args()
-    if o.one:
-        before = roof()
-        value = KINDS[o.one](o.seconds)
-        return print(json.dumps([value, (before + roof()) / 2]))
-    found = {k: [] for k in KINDS}
-    for i in range(o.repeats):
-        for kind in KINDS:
-            out = subprocess.run([sys.executable, __file__, "--one", kind, "--seconds", str(o.seconds)], capture_output=True, text=True, check=True)
-            found[kind].append(json.loads(out.stdout.splitlines()[-1]))
-            print(f"{i + 1}/{o.repeats} {kind:<10} {found[kind][-1][0]:7.0f} images/s, roof {found[kind][-1][1]:4.0f} GFLOP/s", flush=True)
+    if o.one: return print(json.dumps(measure(*o.one, o.seconds)))
+    found = {(what, how): [] for what in o.only for how in KINDS[what]}
+    for i, (what, how) in itertools.product(range(o.repeats), found):
+        began = time.time()
+        out = subprocess.run([sys.executable, __file__, "--one", what, how, "--seconds", str(o.seconds)], capture_output=True, text=True, check=True)
+        one = json.loads(out.stdout.splitlines()[-1])
+        found[what, how].append(one | {"start": one["ready"] - began})
+        print(f"{i + 1}/{o.repeats} {what:<10} {how:<10} {one['rate']:7.0f} images/s, roof {one['roof']:4.0f} GFLOP/s", flush=True)
     import torch
 
     from fer_synth.runtime import cpu_name
-    middle = {k: statistics.median(v[0] for v in vs) for k, vs in found.items()}
-    lines = [f"Classifier of the original work, 32x32 grey, batch {BATCH}, forward, backward and Adam. {cpu_name()}, {torch.get_num_threads()} threads,",
-             f"PyTorch {torch.__version__}; medians of {o.repeats} turns of {o.seconds:g} s. Made by `make bench`.", "",
-             "| loop | images/s | against plain | GFLOP/s | share of the matrix-product roof |", "| --- | --- | --- | --- | --- |"]
-    for k, vs in found.items():
-        share = statistics.median(v[0] * flops() / v[1] for v in vs)
-        lines.append(f"| {k} | {middle[k]:.0f} | {middle[k] / middle['plain']:.2f} | {middle[k] * flops():.0f} | {100 * share:.0f} % |")
-    text = "\n".join(lines) + "\n"
+    middle = lambda key, value: statistics.median(value(v) for v in found[key])
+    lines = ["Training at 32x32 grey: the original's classifier at batch 256, and a step of each GAN at batch 64, where the images are the real ones that the critic is",
+             f"shown. {cpu_name()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; medians of {o.repeats} turns of {o.seconds:g} s. Made by `make bench`.", "",
+             "| what | loop | images/s | against plain | GFLOP an image | share of the matrix-product roof | peak memory, GiB | start to first step, s |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for what, how in found:
+        key = what, how
+        ratio = middle(key, lambda v: v["rate"]) / middle((what, "plain"), lambda v: v["rate"])
+        lines.append(f"| {what} | {how} | {middle(key, lambda v: v['rate']):.0f} | {ratio:.2f} | {middle(key, lambda v: v['gflop']):.3f} | "
+                     f"{100 * middle(key, lambda v: v['rate'] * v['gflop'] / v['roof']):.0f} % | {middle(key, lambda v: v['peak']):.2f} | {middle(key, lambda v: v['start']):.1f} |")
+    roofs = [v["roof"] for vs in found.values() for v in vs]
+    text = "\n".join([*lines, "", f"The roof, a matrix product of 2048x2048, was {min(roofs):.0f} to {max(roofs):.0f} GFLOP/s."]) + "\n"
     Path(__file__).with_name("RESULTS.md").write_text(text)
     print("\n" + text)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__": main()

@@ -32,7 +32,7 @@ from .selection import (SelectionRule, agreement, blank, class_scores, density, 
                                  score_pool, select, selection_rows, selection_warnings, summarise, threshold_curve, thresholds, views,
                                  write_selection, write_validation)
 from .training.classifier import judge_features, predict, train_classifier
-from .training.gan import Plan, load_stage, train
+from .training.gan import load_stage, train
 from .training.objectives import WarmUp
 
 # %% ../nbs/70_experiment.ipynb #8c8f50af

@@ -165,7 +165,7 @@ def test_make_targets_of_the_documents_exist():
 def requirements() -> dict[str, list[Requirement]]:
     ini = configparser.ConfigParser(delimiters=["="], interpolation=None)
     ini.read(ROOT / "settings.ini", encoding="utf-8")
-    return {key: [Requirement(r) for r in ini["DEFAULT"][key].split()] for key in ("requirements", "lab_requirements", "dev_requirements")}
+    return {key: [Requirement(r) for r in ini["DEFAULT"][key].split()] for key in ("requirements", "lab_requirements", "several_requirements", "dev_requirements")}
 
 
 def test_dependencies_are_declared_once():

@@ -4,12 +4,11 @@
 __all__ = ['widths', 'StyledGenerator', 'DownBlock', 'ProjectionCritic', 'CGan']
 
 # %% ../../nbs/45_families.cgan.ipynb #cf87b480
-import math
 import torch
 from torch import nn
 from torch.nn import functional as F
 from ..config import GanConfig
-from ..data.diffaug import DRAWS, Strength, augment_draws, certainty, diff_augment
+from ..data.diffaug import Strength, augment_draws, certainty, diff_augment
 from ..losses import GAME_LOSSES, default_gamma, squared_slope
 from ..models.blocks import AdaIN, UpBlock
 from ..processes import average
