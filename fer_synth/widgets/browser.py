@@ -32,8 +32,8 @@ from ..selection import score_pool
 from ..training.classifier import predict
 from ..training.gan import load_stage
 from ..training.objectives import make_generator
-from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, face_pixels, from_arrays, labelled,
-                                     picture_box, real_faces)
+from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, face_pixels, find_run, from_arrays,
+                                     labelled, picture_box, real_faces, spoken_path)
 
 # %% ../../nbs/83_widgets.browser.ipynb #300842ba
 def invented_faces(
@@ -1306,7 +1306,7 @@ class Results(Measures):
     def save(self, path) -> Path:
         "Write the decisions as a CSV file."
         path = self.decision.save(path)
-        self.say(f"{int(self.state.ledger.mine.sum()):,} decisions of a person are saved in {path}.")
+        self.say(f"{int(self.state.ledger.mine.sum()):,} decisions of a person are saved in {spoken_path(path)}.")
         return path
     def load(self, path) -> None:
         "Bring decisions back; faces that were made in a browser are made again from their seeds where the run can."
@@ -1334,6 +1334,7 @@ class FaceBrowser(Results):
         threaded: bool = True,  # False: long work is done before the call returns
     ):
         super().__init__()
+        source, other = (s if s is None or isinstance(s, Candidates) else find_run(s) for s in (source, other))
         if not 1 <= per_page <= Grid.POOL: raise UserError(f"per_page is {per_page}; it must be between 1 and {Grid.POOL}.")
         self.state, self.work = BrowserState(source, other, per_page), Work(self, threaded)
         classes = self.state.faces.classes

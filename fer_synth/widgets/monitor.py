@@ -28,7 +28,7 @@ from ..config import RunConfig, UserError, check_config, load_config, save_confi
 from ..experiment import members
 from ..runtime import RunFolder, default_folder
 from ..training.classifier import count_steps
-from .parts import Panel, button, encode, labelled, picture_box
+from .parts import Panel, button, encode, find_run, labelled, picture_box, spoken_path
 
 # %% ../../nbs/86_widgets.monitor.ipynb #37fbc529
 class Tail:
@@ -338,15 +338,16 @@ def spent(state: Facts) -> str:
 # %% ../../nbs/86_widgets.monitor.ipynb #2018f365
 def sentence(state: MonitorState) -> str:
     "What a person should know besides, or do next."
-    phase, how = state.phase(), f"fer-synth resume {state.folder}"
-    if phase == "waiting" and not state.folder.exists(): return f"Waiting for a run: there is no folder {state.folder} yet."
+    phase, how = state.phase(), f"fer-synth resume {spoken_path(state.folder)}"
+    place = min(str(state.folder), os.path.relpath(state.folder), key=len)
+    if phase == "waiting" and not state.folder.exists(): return f"Waiting for a run: there is no folder {spoken_path(state.folder)} yet."
     if phase == "waiting": return f"Waiting for a run: {state.folder} holds no complete records yet."
     if phase == "stopping": return "Asked to stop; the run ends after the step that it computes now, or the first of its next training."
     if phase == "stopped": return f"Stopped; nothing is lost. Continue it with: {how}"
-    if phase == "finished": return f"The records are in {state.folder}."
+    if phase == "finished": return f"The records are in {place}."
     minutes = int(state.silent() // 60)
     if minutes >= 2: return f"No news for {spoken(60 * minutes)}. If the run was stopped or killed, continue it with: {how}"
-    return f"Running in {state.folder}."
+    return f"Running in {place}."
 
 # %% ../../nbs/86_widgets.monitor.ipynb #0b40d265
 def route(
@@ -539,7 +540,7 @@ class MonitorView(Panel):
     name = "monitor"
     def __init__(self, run_folder, clock=time.monotonic):
         super().__init__()
-        self.state, self.clock, self.pressed, self.due = MonitorState(run_folder), clock, None, True
+        self.state, self.clock, self.pressed, self.due = MonitorState(self.place(run_folder)), clock, None, True
         self.headline, self.caption, self.route, self.measures = (widgets.HTML() for _ in range(4))
         self.bar = labelled(widgets.IntProgress(value=0, max=1), "This stage", "360px", "fer-bar")
         self.stop = button("Stop", "Stop the run after its current step; it can be resumed", "170px", "fer-stop")
@@ -549,6 +550,10 @@ class MonitorView(Panel):
         self.build(widgets.HTML(LOOK), self.headline, widgets.HBox([self.bar, self.stop], layout=widgets.Layout(align_items="center")),
                    self.curves, widgets.HBox([widgets.VBox([self.caption, self.faces]), widgets.VBox([self.route, self.measures])],
                                              layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start")))
+    def place(self, folder) -> Path:
+        "The run, wherever it is found; a run that is still to come, where it is said to be."
+        try: return find_run(folder)
+        except UserError: return Path(folder)
     def show_pictures(self) -> None:
         "Draw the curves and the faces."
         self.curves.value = self.drawing.draw(self.state)
@@ -627,6 +632,7 @@ class TrainingMonitor(MonitorView):
     def __init__(self, run_folder, interval: float = 1.0, clock=time.monotonic):
         super().__init__(run_folder, clock)
         self.lock, self.following, self.still_at = threading.RLock(), Following(self, interval), -1e9
+        self.pictured = ""      # how the run stood when the still was made
         self.on_click(self.stop, self.press)
         self.refresh()
     def press(self) -> None:
@@ -651,7 +657,10 @@ class TrainingMonitor(MonitorView):
             except Exception as e:
                 new, self.last_error = False, e
                 self.say(str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}", error=True)
-            if new and (self.over or self.clock() - self.still_at > 10): self.still_at = self.clock(); self.update_still()
+            phase = self.state.phase()
+            if phase != self.pictured or (new and self.clock() - self.still_at > 10):
+                self.still_at, self.pictured = self.clock(), phase
+                self.update_still()
             return new
     def start(self) -> None:
         "Follow the run in the background; displaying the monitor does this too."
@@ -660,8 +669,8 @@ class TrainingMonitor(MonitorView):
         "Follow the run no longer; what is shown stays, and the run goes on."
         self.following.close()
     def picture(self) -> Image.Image:
-        "What the monitor shows now, as a picture."
-        return monitor_picture(self)
+        "What the monitor shows now, as a picture of 128 colours: it stays in the notebook."
+        return monitor_picture(self).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     def _ipython_display_(self) -> None:
         super()._ipython_display_()
         self.start()
@@ -731,6 +740,7 @@ class OwnRun(TrainingMonitor):
     def __init__(self, run_folder, process: subprocess.Popen, log: Path, drafts: tuple = (), **options):
         self.process, self.log, self.drafts, self.inherited = process, log, drafts, ()     # inherited: the last line at the start
         super().__init__(run_folder, **options)
+    def place(self, folder) -> Path: "Where the process writes."; return Path(folder)
     @property
     def over(self) -> bool:
         "Whether the process has ended."
@@ -760,7 +770,7 @@ class OwnRun(TrainingMonitor):
         if code == 130 and not made: return "Stopped before anything was written.", False
         if code in (None, 0, 130): return super().words()
         said = f"The process was killed (signal {-code})." if code < 0 else last_words(self.log)
-        more = f" Continue it with: fer-synth resume {self.state.folder}" if made else ""
+        more = f" Continue it with: fer-synth resume {spoken_path(self.state.folder)}" if made else ""
         return f"{said} All that it said is in {self.log}.{more}", True
     def wait(self, timeout: float | None = None) -> str:
         "Wait until the process has ended, at most `timeout` seconds; how the run stands then."
@@ -791,7 +801,7 @@ def resume_here(
     **options,      # for `TrainingMonitor`: `interval`
 ) -> OwnRun:
     "Go on with a run that was stopped, in the background, and watch it."
-    folder = Path(run_folder)
+    folder = find_run(run_folder)
     if not (folder/"config.json").is_file(): raise UserError(f"{folder} is not a run folder: it holds no config.json.")
     log = folder.with_name(folder.name + ".log")
     return OwnRun(folder, launch(["resume", str(folder)], log), log, **options)

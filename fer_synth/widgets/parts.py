@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'encode', 'face_pixels', 'picture_box', 'call_later', 'Throttle', 'Shown', 'Panel', 'button', 'labelled',
-           'Cancelled', 'time_left', 'Work', 'Candidates', 'from_arrays', 'read_round', 'from_run', 'as_candidates',
-           'real_faces', 'recorded_run']
+           'Cancelled', 'time_left', 'Work', 'Candidates', 'from_arrays', 'runs_near', 'find_run', 'newest_run',
+           'spoken_path', 'read_round', 'from_run', 'as_candidates', 'real_faces', 'recorded_run']
 
 # %% ../../nbs/81_widgets.parts.ipynb #339e5fd4
-import asyncio, base64, html, io, itertools, threading, time
+import asyncio, base64, html, io, itertools, os, shlex, threading, time
 from dataclasses import dataclass, field
 from pathlib import Path
 import ipywidgets as widgets
@@ -262,6 +262,45 @@ def from_arrays(
         probs = np.asarray(judged["probs"], np.float32)
     return Candidates(images, classes, numbers, probs, scores, **others)
 
+# %% ../../nbs/81_widgets.parts.ipynb #7ef8bded
+def runs_near(
+    here=".",      # where to begin
+) -> list[Path]:   # the one that was begun last comes first
+    "The run folders in `runs/` of this folder and of those above it."
+    here = Path(here).absolute()
+    found = {p.parent for place in (here, *here.parents) for p in place.glob("runs/*/config.json")}
+    return sorted(found, key=lambda p: (p / "config.json").stat().st_mtime, reverse=True)
+
+# %% ../../nbs/81_widgets.parts.ipynb #cc9246cc
+def find_run(
+    run,        # a run folder; a relative path counts from the working folder, or else from the nearest above it
+) -> Path:
+    "Where a run is; `UserError` names those that are near by."
+    try: path = Path(run).expanduser()
+    except TypeError: raise UserError(f"A {type(run).__name__} is no path; give a run folder.") from None
+    here = Path.cwd()
+    found = next((p for place in (here, *here.parents) if (p := place / path).is_dir()), None)
+    if found is not None: return path if path.is_dir() else Path(os.path.relpath(found))
+    near = [os.path.relpath(p) for p in runs_near()[:3]]
+    raise UserError(f"There is no folder '{path}', neither here ({spoken_path(here)}) nor in a folder above; "
+                    + (f"runs near by: {', '.join(near)}." if near else "give the full path of a run folder."))
+
+# %% ../../nbs/81_widgets.parts.ipynb #0886e24e
+def newest_run() -> Path:
+    "The run that was begun last, of those in `runs/` here or in a folder above."
+    near = runs_near()
+    if not near: raise UserError(f"There is no run in runs/ of {spoken_path('.')} or of a folder above; give the path of a run folder.")
+    return find_run(os.path.relpath(near[0]))
+
+# %% ../../nbs/81_widgets.parts.ipynb #67514dd2
+def spoken_path(
+    path,
+) -> str:  # the whole path, quoted where a shell needs that, the home folder as ~
+    "A path as it can be pasted into a terminal, wherever that stands."
+    whole, home = str(Path(path).absolute()), str(Path.home())
+    text = shlex.quote(whole)
+    return f"~{text[len(home):]}" if text == whole and home != "/" and Path(whole).is_relative_to(home) else text
+
 # %% ../../nbs/81_widgets.parts.ipynb #ab039a78
 def read_round(
     path,     # pool/round-<r>.npz
@@ -277,7 +316,7 @@ def from_run(
     folder,           # a run folder that has made at least one pool
 ) -> Candidates:      # all rounds, in their order
     "The generated faces of a run with their scores and decisions."
-    folder = Path(folder)
+    folder = find_run(folder)
     if not (folder / "config.json").is_file(): raise UserError(f"{folder} is not a run folder: it holds no config.json.")
     rows = read_selection(folder / "selection.csv")
     classes = tuple(h[2:] for h in rows if h.startswith("p_"))

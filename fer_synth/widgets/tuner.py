@@ -26,9 +26,11 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from ..config import SCORES, SelectionConfig, UserError, closest, load_config
 from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
+from ..recipes import RECIPES
 from ..selection import (RuleEvaluator, SelectionRule, blank, class_scores, fit_temperature, quotas, read_selection,
                                  read_validation, suggest)
-from .parts import Candidates, Panel, Throttle, button, face_pixels, from_run, labelled, picture_box, real_faces
+from .parts import (Candidates, Panel, Throttle, button, face_pixels, find_run, from_run, labelled, picture_box, real_faces,
+                                     spoken_path)
 
 # %% ../../nbs/84_widgets.tuner.ipynb #9ca2a7c9
 def ask_judge(
@@ -80,6 +82,7 @@ class Source:
     start: SelectionRule | None = None  # where the sliders stand at first
     promise: float = 0.8       # precision that the search shall keep
     scored_by: str = "confidence"  # what `score` in a validation record is
+    begin: str = "--recipe NAME"   # how a run like this one is begun, for `fer-synth run`
 
 # %% ../../nbs/84_widgets.tuner.ipynb #6cfd8136
 def start_rule(
@@ -101,15 +104,16 @@ def run_source(
     folder,      # a run folder
 ) -> Source:
     "A run: candidates, validation, real counts and the rule that it used."
-    folder = Path(folder)
-    table, cfg = from_run(folder), load_config(folder / "config.json").selection
+    folder = find_run(folder)
+    table, whole = from_run(folder), load_config(folder / "config.json")
+    cfg, begin = whole.selection, f"--recipe {whole.recipe}" if whole.recipe in RECIPES else f"--config {spoken_path(folder / 'config.json')}"
     if cfg.score not in table.scores and cfg.score in ("agreement", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
     try: real = {c: int(n) for c, n in json.loads((folder / "data.json").read_text())["counts"]["train"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError): real = None
     return Source(table, lambda r: validation_of(folder, r), real, start_rule(folder, table.classes, int(table.round.max())),
-                  cfg.min_precision or 0.8, cfg.score)
+                  cfg.min_precision or 0.8, cfg.score, begin)
 
 # %% ../../nbs/84_widgets.tuner.ipynb #7639045d
 def as_source(
@@ -1079,7 +1083,7 @@ class ThresholdTuner(TunerDrawing):
     def save(self, path) -> Path:
         "Write the rule, for `fer-synth run --rule`."
         self.decision.save(path)
-        self.say(f"Saved; use it with: fer-synth run --rule {path}")
+        self.say(f"Saved. A run takes it by: fer-synth run {self.state.known.source.begin} --rule {spoken_path(path)}")
         return Path(path)
     def load(self, path) -> None:
         "Take the rule of a file into the sliders."
