@@ -74,12 +74,12 @@ def end(process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def server(command: list[str], home: Path, address: str, token: str):
-    "A server that answers; its output goes to `home/server.log`. It ends with the block, and with this process."
+def server(command: list[str], home: Path, address: str, token: str, cwd: Path | None = None, **more: str):
+    "A server that answers; its output goes to `home/server.log`. It ends with the block, and with this process. `more` is put into its environment."
     guard = [shutil.which("setpriv"), "--pdeathsig", "TERM"] if sys.platform == "linux" and shutil.which("setpriv") else []
     with open(home / "server.log", "w") as log:
-        process = subprocess.Popen([*guard, sys.executable, "-m", *command], cwd=home, env={**surroundings(home), "JUPYTER_TOKEN": token}, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen([*guard, *command], cwd=cwd or home, env={**surroundings(home), "JUPYTER_TOKEN": token, **more}, stdin=subprocess.DEVNULL,
+                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             direct, until = urllib.request.build_opener(urllib.request.ProxyHandler({})), time.monotonic() + PATIENCE
             while True:
@@ -139,7 +139,7 @@ def site(kind: str, folder: Path, home: Path, command, path: str):
     quiet_settings(home / "settings")
     port, token = free_port(), secrets.token_hex(16)
     address = f"http://127.0.0.1:{port}"
-    with server(command(port, home / "work"), home, address + path, token), sync_playwright() as p:
+    with server([sys.executable, "-m", *command(port, home / "work")], home, address + path, token), sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": str(home)})
         try: yield Site(kind, address, token, home, browser, Path(os.environ.get("FER_SHOTS") or home / "shots").absolute())
         finally: browser.close()

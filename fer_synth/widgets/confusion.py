@@ -761,7 +761,8 @@ class FacePool(Pages):
         self.cells = [widgets.VBox([b, c], layout=room()) for b, c in zip(self.boxes, self.captions)]
         self.grid = widgets.HBox(self.cells, layout=widgets.Layout(flex_flow="row wrap"))
         self.table = widgets.HTML(layout=widgets.Layout(display="none"))
-        self.view = widgets.VBox([self.words, self.pager, self.grid, self.table], layout=widgets.Layout(width="740px", display="none"))
+        self.view = widgets.VBox([self.words, self.pager, self.grid, self.table], layout=widgets.Layout(display="none"))
+        self.view.layout.flex, self.view.layout.max_width = "1 1 570px", "740px"     # four faces in a row, or five
         for part, name in ((self.view, "fer-faces"), (self.words, "fer-words"), (self.table, "fer-table")): part.add_class(name)
         for c in self.captions: c.add_class("fer-caption")
     def show(self) -> None:
@@ -930,8 +931,9 @@ class ConfusionView(Panel):
         self.matrices = widgets.HBox([g.view for g in self.grids], layout=widgets.Layout(flex_flow="row wrap"))
         self.recall, self.faces = picture_box(*recall_size(k), name="fer-recall"), FacePool(self, state, self.pictures, page)
         self.work, self.again = Work(self, threaded), button("Compute what is missing", name="fer-again")
+        place = widgets.Layout(flex_flow="row wrap-reverse", align_items="flex-end")      # in a narrow window, the recalls go above the faces
         self.lower = widgets.HBox([self.faces.view, widgets.VBox([self.recall, self.hurt], layout=widgets.Layout(width="440px"))],
-                                  layout=widgets.Layout(flex_flow="row wrap"))
+                                  layout=place)
         for part, name in ((self.summary, "fer-summary"), (self.sentence, "fer-sentence"), (self.hurt, "fer-hurt")):
             for c in (name, "fer-words"): part.add_class(c)
         self.build(widgets.HTML(CSS), self.controls.view, self.summary, self.matrices, self.sentence, self.lower,

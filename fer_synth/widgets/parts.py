@@ -78,7 +78,8 @@ class Throttle:
 STYLE = """<style>.fer-still-{key} {{display: none !important}}
 .fer-panel button:focus-visible, .fer-panel .noUi-handle:focus-visible {{outline: 3px solid #0072B2; outline-offset: 1px}}
 .fer-panel .widget-image, .fer-panel img {{image-rendering: pixelated; object-fit: contain}}
-.fer-status {{min-height: 1.6em; line-height: 1.4}} .fer-status .fer-error {{color: #A33B00; font-weight: 600}}</style>"""
+.fer-status, .fer-status .widget-html-content {{min-height: 1.6em; line-height: 1.4; white-space: normal; overflow-wrap: anywhere}}
+.fer-status .fer-error {{color: #A33B00; font-weight: 600}}</style>"""
 
 # %% ../../nbs/81_widgets.parts.ipynb #08f89207
 _numbers = itertools.count(1)
@@ -112,9 +113,9 @@ class Panel(Shown):
         self.status.add_class("fer-status")
         self.view = None
         self.refresh_still = Throttle(self.update_still, 2.0, lazy=True)     # a still is slow to draw; it need not be up to the second
-    def build(self, *children) -> None:
+    def build(self, *children, status: bool = True) -> None:  # status=False: a child has the status line in it
         "Make the view: the children, one below the other, and the status line."
-        self.view = widgets.VBox([widgets.HTML(STYLE.format(key=self.key)), *children, self.status])
+        self.view = widgets.VBox([widgets.HTML(STYLE.format(key=self.key)), *children, *[self.status] * status])
         for c in ("fer-panel", f"fer-{self.name}"): self.view.add_class(c)
     def say(self, text: str, error: bool = False) -> None:
         "Show a sentence in the status line."

@@ -106,7 +106,8 @@ def run_source(
     "A run: candidates, validation, real counts and the rule that it used."
     folder = find_run(folder)
     table, whole = from_run(folder), load_config(folder / "config.json")
-    cfg, begin = whole.selection, f"--recipe {whole.recipe}" if whole.recipe in RECIPES else f"--config {spoken_path(folder / 'config.json')}"
+    begin = f"--recipe {whole.recipe}" if whole.recipe in RECIPES else f"--config {spoken_path(folder / 'config.json')}"
+    cfg = whole.selection
     if cfg.score not in table.scores and cfg.score in ("agreement", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
@@ -827,7 +828,7 @@ class TunerControls(Panel):
         row = lambda *parts: widgets.HBox(list(parts))
         return widgets.VBox([self.score, self.round, self.shown, widgets.HTML("<b>Threshold</b>: what is at or above it passes"),
                              self.everyone, row(self.set_all), *self.sliders.values(), self.target, self.promise,
-                             row(self.take, self.undo, self.redo), self.path, row(self.save_button, self.load_button)],
+                             row(self.take, self.undo, self.redo), self.path, row(self.save_button, self.load_button), self.status],
                             layout=widgets.Layout(flex="0 0 auto", width="284px"))
 
 # %% ../../nbs/84_widgets.tuner.ipynb #34e080bf
@@ -1070,7 +1071,7 @@ class ThresholdTuner(TunerDrawing):
         faces = [p for side in ("above", "below") for p in (self.words[side], self.boxes[side])]
         middle = widgets.VBox([self.boxes["chart"], self.boxes["small"], *faces], layout=widgets.Layout(flex="0 0 auto"))
         self.build(widgets.HTML(TABLE_STYLE), widgets.HBox([self.column(), middle], layout=widgets.Layout(flex_flow="row wrap")),
-                   self.words["table"], self.words["remarks"])
+                   self.words["table"], self.words["remarks"], status=False)
         self.draw()
     def draw(self) -> None:
         "Show the state."
