@@ -931,7 +931,7 @@ class ConfusionView(Panel):
         self.matrices = widgets.HBox([g.view for g in self.grids], layout=widgets.Layout(flex_flow="row wrap"))
         self.recall, self.faces = picture_box(*recall_size(k), name="fer-recall"), FacePool(self, state, self.pictures, page)
         self.work, self.again = Work(self, threaded), button("Compute what is missing", name="fer-again")
-        place = widgets.Layout(flex_flow="row wrap-reverse", align_items="flex-end")      # in a narrow window, the recalls go above the faces
+        place = widgets.Layout(flex_flow="row wrap-reverse", align_items="flex-end")   # in a narrow window, recalls go above faces
         self.lower = widgets.HBox([self.faces.view, widgets.VBox([self.recall, self.hurt], layout=widgets.Layout(width="440px"))],
                                   layout=place)
         for part, name in ((self.summary, "fer-summary"), (self.sentence, "fer-sentence"), (self.hurt, "fer-hurt")):

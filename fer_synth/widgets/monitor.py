@@ -5,7 +5,7 @@ __all__ = ['KINDS', 'PANELS', 'LOOK', 'RUNNER', 'Tail', 'parsed', 'Record', 'sta
            'pace', 'spoken', 'Facts', 'newest_sheets', 'pixels_of', 'Samples', 'Progress', 'MonitorState',
            'seconds_left', 'unfinished', 'headline', 'spent', 'sentence', 'route', 'how_far', 'measures', 'figure',
            'test_measures', 'Curves', 'fast_png', 'round_starts', 'curve_points', 'typeface', 'shortened',
-           'faces_sheet', 'table_html', 'MonitorView', 'stop_text', 'caption', 'Following', 'TrainingMonitor',
+           'faces_sheet', 'table_html', 'seek', 'MonitorView', 'stop_text', 'caption', 'Following', 'TrainingMonitor',
            'monitor_picture', 'table_lines', 'launch', 'last_words', 'OwnRun', 'train_here', 'resume_here']
 
 # %% ../../nbs/86_widgets.monitor.ipynb #59be8c97
@@ -534,13 +534,21 @@ def table_html(state: MonitorState) -> tuple[str, str]:  # the route, the measur
     head = '<tr><th colspan="4" scope="colgroup">Stages</th></tr>' if way else ""
     return f"<table>{head}{way}</table>", f"<table>{numbers}</table>"
 
+# %% ../../nbs/86_widgets.monitor.ipynb #014740c0
+def seek(
+    folder,
+) -> Path:
+    "A run, wherever it is found; one that is still to come, where it is said to be."
+    try: return find_run(folder)
+    except UserError: return Path(folder)
+
 # %% ../../nbs/86_widgets.monitor.ipynb #f42e68d4
 class MonitorView(Panel):
     "What the monitor has on the page."
-    name = "monitor"
+    name, seeks = "monitor", True     # whether the run is looked for in the folders above, too
     def __init__(self, run_folder, clock=time.monotonic):
         super().__init__()
-        self.state, self.clock, self.pressed, self.due = MonitorState(self.place(run_folder)), clock, None, True
+        self.state, self.clock, self.pressed, self.due = MonitorState(seek(run_folder) if self.seeks else run_folder), clock, None, True
         self.headline, self.caption, self.route, self.measures = (widgets.HTML() for _ in range(4))
         self.bar = labelled(widgets.IntProgress(value=0, max=1), "This stage", "360px", "fer-bar")
         self.stop = button("Stop", "Stop the run after its current step; it can be resumed", "170px", "fer-stop")
@@ -550,10 +558,6 @@ class MonitorView(Panel):
         self.build(widgets.HTML(LOOK), self.headline, widgets.HBox([self.bar, self.stop], layout=widgets.Layout(align_items="center")),
                    self.curves, widgets.HBox([widgets.VBox([self.caption, self.faces]), widgets.VBox([self.route, self.measures])],
                                              layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start")))
-    def place(self, folder) -> Path:
-        "The run, wherever it is found; a run that is still to come, where it is said to be."
-        try: return find_run(folder)
-        except UserError: return Path(folder)
     def show_pictures(self) -> None:
         "Draw the curves and the faces."
         self.curves.value = self.drawing.draw(self.state)
@@ -631,8 +635,7 @@ class TrainingMonitor(MonitorView):
     "A run as it goes: curves, faces, measures, time left, and a button that stops it and leaves it resumable."
     def __init__(self, run_folder, interval: float = 1.0, clock=time.monotonic):
         super().__init__(run_folder, clock)
-        self.lock, self.following, self.still_at = threading.RLock(), Following(self, interval), -1e9
-        self.pictured = ""      # how the run stood when the still was made
+        self.lock, self.following, self.still_at, self.pictured = threading.RLock(), Following(self, interval), -1e9, ""
         self.on_click(self.stop, self.press)
         self.refresh()
     def press(self) -> None:
@@ -659,8 +662,7 @@ class TrainingMonitor(MonitorView):
                 self.say(str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}", error=True)
             phase = self.state.phase()
             if phase != self.pictured or (new and self.clock() - self.still_at > 10):
-                self.still_at, self.pictured = self.clock(), phase
-                self.update_still()
+                self.still_at, self.pictured = self.clock(), phase; self.update_still()
             return new
     def start(self) -> None:
         "Follow the run in the background; displaying the monitor does this too."
@@ -737,10 +739,10 @@ def last_words(
 # %% ../../nbs/86_widgets.monitor.ipynb #7ee94696
 class OwnRun(TrainingMonitor):
     "The monitor of a run that was started here: it knows the process, its exit status and what it printed."
+    seeks = False
     def __init__(self, run_folder, process: subprocess.Popen, log: Path, drafts: tuple = (), **options):
         self.process, self.log, self.drafts, self.inherited = process, log, drafts, ()     # inherited: the last line at the start
         super().__init__(run_folder, **options)
-    def place(self, folder) -> Path: "Where the process writes."; return Path(folder)
     @property
     def over(self) -> bool:
         "Whether the process has ended."

@@ -6,7 +6,7 @@ __all__ = ['STYLE', 'encode', 'face_pixels', 'picture_box', 'call_later', 'Throt
            'spoken_path', 'read_round', 'from_run', 'as_candidates', 'real_faces', 'recorded_run']
 
 # %% ../../nbs/81_widgets.parts.ipynb #339e5fd4
-import asyncio, base64, html, io, itertools, os, shlex, threading, time
+import asyncio, base64, html, io, itertools, os, re, shlex, threading, time
 from dataclasses import dataclass, field
 from pathlib import Path
 import ipywidgets as widgets
@@ -79,7 +79,7 @@ STYLE = """<style>.fer-still-{key} {{display: none !important}}
 .fer-panel button:focus-visible, .fer-panel .noUi-handle:focus-visible {{outline: 3px solid #0072B2; outline-offset: 1px}}
 .fer-panel .widget-image, .fer-panel img {{image-rendering: pixelated; object-fit: contain}}
 .fer-status, .fer-status .widget-html-content {{min-height: 1.6em; line-height: 1.4; white-space: normal; overflow-wrap: anywhere}}
-.fer-status .fer-error {{color: #A33B00; font-weight: 600}}</style>"""
+.fer-status .fer-whole {{white-space: nowrap}} .fer-status .fer-error {{color: #A33B00; font-weight: 600}}</style>"""
 
 # %% ../../nbs/81_widgets.parts.ipynb #08f89207
 _numbers = itertools.count(1)
@@ -119,7 +119,8 @@ class Panel(Shown):
         for c in ("fer-panel", f"fer-{self.name}"): self.view.add_class(c)
     def say(self, text: str, error: bool = False) -> None:
         "Show a sentence in the status line."
-        self.status.value = f'<span class="{"fer-error" if error else "fer-said"}">{html.escape(text)}</span>'
+        whole = re.sub(r"(?<!\S)--[\w.-]+", r'<span class="fer-whole">\g<0></span>', html.escape(text))  # no line ends in an option
+        self.status.value = f'<span class="{"fer-error" if error else "fer-said"}">{whole}</span>'
     def guard(self, action):
         "A callback for ipywidgets that calls `action` with the new value (or the button), and shows what goes wrong."
         def callback(change):
