@@ -783,10 +783,11 @@ class Cell:
         "Show the face in a row of the table; -1 shows an empty place."
         self.row, words = row, cell_text(state, row) if row >= 0 else ("no face", "")
         self.image.value = encode(face_pixels(state.faces.image(row), 1) if row >= 0 else np.full((1, 1), 255, np.uint8))
-        self.toggle.description, self.pick.description = words
-        self.toggle.button_style = "primary" if row >= 0 and state.ledger.kept[row] else ""
-        self.pick.button_style = "info" if row >= 0 and row == state.current else ""
-        self.toggle.disabled = self.pick.disabled = row < 0
+        with self.toggle.hold_sync(), self.pick.hold_sync():      # a message for each, not three
+            self.toggle.description, self.pick.description = words
+            self.toggle.button_style = "primary" if row >= 0 and state.ledger.kept[row] else ""
+            self.pick.button_style = "info" if row >= 0 and row == state.current else ""
+            self.toggle.disabled = self.pick.disabled = row < 0
         self.view.layout.display = "flex"
     def hide(self) -> None:
         "Take the cell out of the page."
