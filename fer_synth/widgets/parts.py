@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import numpy as np
 from IPython.display import HTML, display
 from PIL import Image
-from traitlets import Bytes, Unicode
+from traitlets import Unicode
 from ..config import UserError, load_config
 from ..data.drawn import load_faces
 from ..selection import read_selection, score_pool
@@ -47,7 +47,7 @@ def data_url(
 # %% ../../nbs/81_widgets.parts.ipynb #b4b48820
 class Picture(widgets.Image):
     "The core Image, its `value` a PNG file as ever; to the page it goes as a data URL."
-    value = Bytes().tag(sync=True, to_json=lambda png, widget: data_url(png))
+    value = type(widgets.Image.value)().tag(sync=True, to_json=lambda png, widget: data_url(png))
     format = Unicode("url").tag(sync=True)
 
 # %% ../../nbs/81_widgets.parts.ipynb #5a8f03c2
