@@ -42,8 +42,9 @@ test: $(DEV)
 
 env: $(DEV)
 
+# The whole repository, so that a terminal in JupyterLab stands where README's commands are typed, and pictures and reports can be opened.
 lab: $(LAB)
-	$(BIN)/jupyter lab --notebook-dir=nbs $(ARGS)
+	$(BIN)/jupyter lab --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/nbs/explore $(ARGS)
 
 # Only this machine can reach the pages, and only with the token in the address.
 APP := --no-browser --Voila.ip=127.0.0.1 --Voila.port_retries=0 --token --classic_tree=True --strip_sources=True

@@ -1,11 +1,15 @@
-"""How fast do the widgets answer? `python benchmarks/widgets.py [--repeats 9]` writes benchmarks/WIDGETS.md.
+"""How fast do the widgets answer? `python benchmarks/widgets.py [--browser] [--repeats 9]` writes benchmarks/WIDGETS.md.
 
-Each number is the time from setting a control's value to the pictures being handed over, medians and the worst of several; the way through
-the kernel's messages to the page is not in it.
+The first table is the time from setting a control's value to the pictures being handed over, in Python alone. With --browser there is a second one, from
+a JupyterLab in Chromium: from the event in the page (a key, a click, a choice) until the last picture that it changed is decoded, the last word is there, and
+both are drawn: the way to the kernel and back is in it.
 """
 import argparse
+import os
 import platform
 import statistics
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -58,16 +62,101 @@ def confusion_times(n: int, repeats: int) -> dict:
             "confusion explorer: seed to matrices": took(seed, [("0", "1", "2")[i % 3] for i in range(repeats + 1)])}
 
 
+CELLS = {   # what stands in the notebooks that a browser opens
+    "browser": """from fer_synth.widgets.browser import FaceBrowser, invented_faces
+FaceBrowser(invented_faces({n}))""",
+    "tuner": """import numpy as np
+from fer_synth.widgets.browser import invented_faces
+from fer_synth.widgets.tuner import ThresholdTuner
+faces, rng = invented_faces({n}), np.random.default_rng(0)
+k = len(faces.classes)
+ThresholdTuner(faces, validation=(rng.dirichlet(np.ones(k), 2_000), rng.integers(k, size=2_000)))""",
+    "confusion": """import numpy as np
+from fer_synth.widgets.browser import invented_faces
+from fer_synth.widgets.confusion import ConfusionExplorer, from_answers
+rng, faces = np.random.default_rng(0), invented_faces({n})
+arms = {{a: rng.dirichlet(np.ones(5), (3, {n})) for a in ("real", "augmented")}}
+ConfusionExplorer(from_answers(faces.intended, arms, faces.classes), images=faces.images, threaded=False)""",
+}
+PROBE = """([panel, event]) => {
+    const p = window.ferProbe = {began: 0, last: 0, waiting: 0};
+    document.addEventListener(event, () => { p.began = performance.now(); }, {capture: true, once: true});
+    const drawn = () => requestAnimationFrame(() => { p.waiting--; p.last = performance.now(); });
+    p.observer = new MutationObserver(all => { if (p.began) for (const m of all) {
+        p.waiting++;
+        m.type === 'attributes' ? m.target.decode().then(drawn, drawn) : drawn();
+    }});
+    p.observer.observe(document.querySelector(panel), {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ['src']});
+}"""
+CALM = "() => ferProbe.last && !ferProbe.waiting && performance.now() - ferProbe.last > 400"
+
+
+def seen(page, panel: str, event: str, act) -> float:
+    "Milliseconds from an event in the page to the last picture and the last word that it changes."
+    page.evaluate(PROBE, [panel, event])
+    act()
+    page.wait_for_function(CALM)
+    return page.evaluate("() => { ferProbe.observer.disconnect(); return ferProbe.last - ferProbe.began; }")
+
+
+def page_times(page, name: str, repeats: int) -> dict:
+    "What can be done in a widget, and how long each takes as seen in the page."
+    find = lambda selector: page.locator(f".fer-{name} {selector}")
+    times = lambda event, act: [seen(page, f".fer-{name}", event, lambda i=i: act(i)) for i in range(repeats + 1)][1:]
+    if name == "browser": return {"face browser: page turn, 24 faces": times("click", lambda i: find("button.fer-next").first.click())}
+    if name == "tuner":
+        slider = find(".fer-slider-0 .noUi-handle").first
+        return {"threshold tuner: slider to chart, faces and table": times("keydown", lambda i: slider.press("ArrowRight"))}
+    cells = find(".fer-matrix-difference .fer-cell")
+    return {"confusion explorer: cell to 24 faces": times("click", lambda i: cells.nth(i).click()),
+            "confusion explorer: seed to matrices, recalls and faces": times("change", lambda i: find(".fer-seed select").select_option(index=1 + i % 3))}
+
+
+def browser_table(repeats: int) -> dict:
+    "Pool size -> name -> times, from a real JupyterLab."
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    import browser
+    import nbformat
+    if browser.missing("jupyterlab"): raise SystemExit(f"No browser can be driven: {browser.missing('jupyterlab')}.")
+    with tempfile.TemporaryDirectory() as place:
+        for part in ("notebooks", "home"): (Path(place) / part).mkdir()
+        for n in POOLS:
+            for name, code in CELLS.items():
+                cells = [nbformat.v4.new_code_cell(code.format(n=n))]
+                nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}),
+                               Path(place) / "notebooks" / f"{name}-{n}.ipynb")
+        found = {n: {} for n in POOLS}
+        with browser.lab(Path(place) / "notebooks", Path(place) / "home") as site:
+            for n in POOLS:
+                for name in CELLS:
+                    page = browser.visit(site, f"{name}-{n}.ipynb", height=1600)
+                    browser.pixels(page, f".fer-{name} img")
+                    page.wait_for_timeout(3000)      # the still picture is drawn a while after
+                    found[n] |= page_times(page, name, repeats)
+                    site.leave(page)
+    return found
+
+
+def table(found: dict) -> list[str]:
+    "Lines of a table: a row for each event, a column for each pool."
+    rows = [f"| {name} | " + " | ".join(f"{statistics.median(found[n][name]):.0f} ({max(found[n][name]):.0f})" for n in POOLS) + " |" for name in found[POOLS[0]]]
+    return ["", "| event | " + " | ".join(f"{n:,} faces" for n in POOLS) + " |", "| --- | --- | --- | --- |", *rows]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--repeats", type=int, default=9)
-    repeats = options.parse_args().repeats
-    found = {n: browser_times(n, repeats) | tuner_times(n, repeats) | confusion_times(n, repeats) for n in POOLS}
-    rows = [f"| {name} | " + " | ".join(f"{statistics.median(found[n][name]):.0f} ({max(found[n][name]):.0f})" for n in POOLS) + " |"
-            for name in found[POOLS[0]]]
-    text = "\n".join([f"Milliseconds from an event to the new pictures, median (worst) of {repeats}; {cpu_name()}, Python {platform.python_version()},",
-                      "one thread. Rows of the confusion explorer are test rows. Made by `python benchmarks/widgets.py`.", "",
-                      "| event | " + " | ".join(f"{n:,} faces" for n in POOLS) + " |", "| --- | --- | --- | --- |", *rows, ""])
+    options.add_argument("--browser", action="store_true", help="measure in JupyterLab, too")
+    given = options.parse_args()
+    load, n = os.getloadavg()[0], given.repeats
+    found = {pool: browser_times(pool, n) | tuner_times(pool, n) | confusion_times(pool, n) for pool in POOLS}
+    command = "python benchmarks/widgets.py" + " --browser" * given.browser
+    lines = [f"Milliseconds, median (worst) of {n}; {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f} at the start.",
+             f"Rows of the confusion explorer are test rows. Made by `{command}`.", "",
+             "From a control's new value to the pictures being handed over, in Python alone, one thread:", *table(found)]
+    if given.browser:
+        lines += ["", "In JupyterLab, from the event in the page to the last changed picture and word being drawn there (Chromium on the same cores):", *table(browser_table(n))]
+    text = "\n".join([*lines, ""])
     Path(__file__).with_name("WIDGETS.md").write_text(text)
     print(text)
 

@@ -74,12 +74,12 @@ def end(process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def server(command: list[str], home: Path, address: str, token: str):
-    "A server that answers; its output goes to `home/server.log`. It ends with the block, and with this process."
+def server(command: list[str], home: Path, address: str, token: str, cwd: Path | None = None, **more: str):
+    "A server that answers; its output goes to `home/server.log`. It ends with the block, and with this process. `more` is put into its environment."
     guard = [shutil.which("setpriv"), "--pdeathsig", "TERM"] if sys.platform == "linux" and shutil.which("setpriv") else []
     with open(home / "server.log", "w") as log:
-        process = subprocess.Popen([*guard, sys.executable, "-m", *command], cwd=home, env={**surroundings(home), "JUPYTER_TOKEN": token}, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen([*guard, *command], cwd=cwd or home, env={**surroundings(home), "JUPYTER_TOKEN": token, **more}, stdin=subprocess.DEVNULL,
+                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             direct, until = urllib.request.build_opener(urllib.request.ProxyHandler({})), time.monotonic() + PATIENCE
             while True:
@@ -139,7 +139,7 @@ def site(kind: str, folder: Path, home: Path, command, path: str):
     quiet_settings(home / "settings")
     port, token = free_port(), secrets.token_hex(16)
     address = f"http://127.0.0.1:{port}"
-    with server(command(port, home / "work"), home, address + path, token), sync_playwright() as p:
+    with server([sys.executable, "-m", *command(port, home / "work")], home, address + path, token), sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": str(home)})
         try: yield Site(kind, address, token, home, browser, Path(os.environ.get("FER_SHOTS") or home / "shots").absolute())
         finally: browser.close()
@@ -299,15 +299,31 @@ def steady(page, selector: str, *targets, in_place: bool = True):
     assert not counts["gone"] and not (in_place and counts["moved"]) and (not counts["blank"] or counts["scrolled"]), f"{selector} flickers: {counts}"
 
 
-def drag(page, handle, dx: float, steps: int = 8) -> None:
-    "Drag a slider's handle by the mouse, in steps, as a hand would."
+TRACK = """h => {
+    const base = h.closest('.noUi-base'), t = {places: [], done: false};
+    const look = () => { t.places.push(h.getBoundingClientRect().left - base.getBoundingClientRect().left); if (!t.done) requestAnimationFrame(look); };
+    window.ferDrag = t; look();
+}"""
+FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def drag(page, handle, dx: float, steps: int = 8, calm: float = 600) -> None:
+    """Drag a slider's handle by the mouse, in steps, as a hand would. In no frame does it jump back, as it would if the kernel's answer to an earlier step
+    moved it; nor in the `calm` milliseconds after it is let go."""
     handle.scroll_into_view_if_needed()
     b = handle.bounding_box()
     x, y = b["x"] + b["width"] / 2, b["y"] + b["height"] / 2
+    handle.evaluate(TRACK)
     page.mouse.move(x, y)
     page.mouse.down()
-    for i in range(1, steps + 1): page.mouse.move(x + dx * i / steps, y)
+    for i in range(1, steps + 1):
+        page.mouse.move(x + dx * i / steps, y)
+        page.evaluate(FRAME)
     page.mouse.up()
+    page.wait_for_timeout(calm)
+    places = page.evaluate("() => { window.ferDrag.done = true; return window.ferDrag.places; }")
+    back = [(round(a), round(b)) for a, b in zip(places, places[1:]) if (b - a) * dx < 0 and abs(b - a) > 1.5]
+    assert not back and (places[-1] - places[0]) * dx > 0, f"the handle jumps: {back or [round(p) for p in places]}"
 
 
 def press(page, target, key: str, times: int = 1) -> None:

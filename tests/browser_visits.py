@@ -94,14 +94,27 @@ def inspect_faces(page) -> None:
     between = pixels(page, morph)
     with steady(page, morph, handle(page, here + ".fer-morph")):
         press(page, handle(page, here + ".fer-morph"), "ArrowRight", 4)
+        between = wait_changed(page, morph, between)
+        drag(page, handle(page, here + ".fer-morph"), -60)
         wait_changed(page, morph, between)
     shot(page, "inspect-faces-morph")
 
-    # Larger faces by the arrow keys, another class by the list.
+    # Only faces of a high score, by the mouse; then all again.
+    where, shown = text(page, here + ".fer-where"), pixels(page, faces)
+    drag(page, handle(page, here + ".fer-range"), 60)
+    wait_text(page, here + ".fer-where", where)
+    narrow = wait_changed(page, faces, shown)
+    page.locator(here + "button.fer-clear").click()
+    wait_changed(page, faces, narrow)
+
+    # Larger faces by the arrow keys and by the mouse, another class by the list.
     size = lambda: page.locator(faces).first.bounding_box()["width"]
     old = size()
     press(page, handle(page, here + ".fer-size"), "ArrowRight", 4)
     page.wait_for_function("([s, w]) => document.querySelector(s).getBoundingClientRect().width > w", arg=[faces, old])
+    old = size()
+    drag(page, handle(page, here + ".fer-size"), -40)
+    page.wait_for_function("([s, w]) => document.querySelector(s).getBoundingClientRect().width < w", arg=[faces, old])
     where, shown = text(page, here + ".fer-where"), pixels(page, faces)
     choose = page.locator(here + ".fer-class select")
     choose.select_option(index=choose.locator("option").count() - 1)
@@ -174,6 +187,18 @@ def confusion(page) -> None:
     shot(page, "confusion-one-seed")
 
 
+def watch_training(page) -> None:
+    here = part(page, ".fer-monitor")
+    assert text(page, here + ".fer-headline").startswith("Finished after") and page.locator(here + "button.fer-stop").is_disabled()
+    assert len(pixels(page, here + "img.fer-curves")) == len(pixels(page, here + "img.fer-samples")) == 1
+
+    # The run of the notebook was stopped, and its panel says how to go on.
+    page.evaluate("() => { document.querySelectorAll('.fer-monitor')[1].id = 'fer-own'; }")
+    page.wait_for_function(SAYS, arg=["#fer-own button.fer-stop", "Stopped"])
+    assert "fer-synth resume" in text(page, "#fer-own .fer-status") and text(page, "#fer-own .fer-headline").startswith("GAN 1: step")
+    shot(page, "watch-training-stopped")
+
+
 def tour(page) -> None:
     "It trains and shows; the last section has been reached, with a picture in each."
     pictures = page.locator("img").evaluate_all("all => all.filter(i => i.naturalWidth > 50).length")
@@ -181,7 +206,8 @@ def tour(page) -> None:
     shot(page, "tour")
 
 
-VISITS = {"inspect_faces": inspect_faces, "tune_thresholds": tune_thresholds, "confusion": confusion, "tour": tour}
+VISITS = {"inspect_faces": inspect_faces, "tune_thresholds": tune_thresholds, "confusion": confusion,
+          "watch_training": watch_training, "tour": tour}
 
 
 def files(folder: Path) -> set[str]:

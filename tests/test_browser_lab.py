@@ -40,7 +40,14 @@ def test_the_monitor_lives_on_when_the_browser_is_closed_and_opened_again(jupyte
         curves = browser.pixels(page, here + "img.fer-curves")
         browser.wait_changed(page, here + "img.fer-curves", curves)
         browser.shot(page, "monitor-again")
-        assert not page.errors
+
+        # Stop, pressed twice, asks the run to end; here nobody obeys.
+        stop = page.locator(here + "button.fer-stop")
+        stop.click()
+        page.wait_for_function(browser_visits.SAYS, arg=[here + "button.fer-stop", "Press again to stop"])
+        browser.press(page, stop, "Enter")
+        page.wait_for_function(browser_visits.SAYS, arg=[here + "button.fer-stop", "Stopping"])
+        assert "Asked to stop" in browser_visits.text(page, here + ".fer-status") and not page.errors
     jupyterlab.leave(page)
 
 

@@ -272,7 +272,7 @@ def test_answers_that_do_not_fit_are_refused():
         with pytest.raises(UserError, match=word): from_answers(truth, bad, classes)
     with pytest.raises(UserError, match="clas 1"): from_answers(["clas 1"], {"a": arms["real"][:, :1]}, classes)
     with pytest.raises(UserError, match="a/0/test"): ConfusionState(from_answers(truth, {"a": 2 * arms["real"]}, classes))
-    with pytest.raises(UserError, match="not a folder"): ConfusionExplorer("no such run")
+    with pytest.raises(UserError, match="There is no folder"): ConfusionExplorer("no such run")
     with pytest.raises(UserError, match="images"): ConfusionExplorer(from_answers(truth, arms, classes), images=np.zeros((3, 8, 8), np.uint8))
 
 

@@ -61,7 +61,7 @@ def test_the_plan_is_what_a_run_does(whole):
 def test_a_finished_run_is_shown(whole):
     monitor = TrainingMonitor(whole)
     assert monitor.state.phase() == "finished" and monitor.last_error is None and monitor.decision == "none"
-    assert np.asarray(monitor.picture()).std() > 10
+    assert np.asarray(monitor.picture().convert("L")).std() > 10
     monitor.stop.click(); monitor.stop.click()
     assert not (whole / "stop").exists() and "not running" in str(monitor.last_error or monitor.status.value)
 

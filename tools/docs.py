@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = (("explore", "Notebooks to explore"), ("results", "Results"), ("", "Rooms: the code, in reading order"))
+GROUPS = (("start", "Start here"), ("explore", "Notebooks to explore"), ("results", "Results"), ("", "Rooms: the code, in reading order"))
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg"}
 CSS = """*{box-sizing:border-box} html{scroll-padding-top:1rem}
 body{margin:0;font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;color:#1d2329;background:#fff}
@@ -60,10 +60,15 @@ def settings() -> dict:
 
 
 def notebooks(root: Path = ROOT) -> list[Path]:
-    "All notebooks below nbs, as paths relative to it: the index, then those to explore, results, and the rooms by number."
+    "All notebooks below nbs, as paths relative to it: the index, the pages beside it, those to explore, results, and the rooms by number."
     found = [p.relative_to(root / "nbs") for p in (root / "nbs").rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.relative_to(root).parts)]
-    order = {folder: i for i, (folder, _) in enumerate(GROUPS)}
-    return sorted(found, key=lambda p: (p.name != "index.ipynb", order.get(p.parent.as_posix().removeprefix("."), 9), p.as_posix()))
+    order = {part: i for i, (part, _) in enumerate(GROUPS)}
+    return sorted(found, key=lambda p: (p.name != "index.ipynb", order.get(part_of(p), 9), p.as_posix()))
+
+
+def part_of(page: Path) -> str:
+    "Which group a page is in: its folder; of those beside the index, the numbered ones are rooms."
+    return page.parent.as_posix().removeprefix(".") or ("" if page.name[0].isdigit() else "start")
 
 
 def formula(match: re.Match) -> str:
@@ -141,9 +146,9 @@ def home(here: Path) -> str:
 
 def grouped(titles: dict) -> list:
     "The groups that have pages: (name, paths)."
-    members = lambda folder: [p for p in titles if p.name != "index.ipynb" and p.parent.as_posix().removeprefix(".") == folder]
-    known = [(name, members(folder)) for folder, name in GROUPS]
-    others = sorted({p.parent.as_posix() for p in titles} - {folder or "." for folder, _ in GROUPS})
+    members = lambda part: [p for p in titles if p.name != "index.ipynb" and part_of(p) == part]
+    known = [(name, members(part)) for part, name in GROUPS]
+    others = sorted({part_of(p) for p in titles} - {part for part, _ in GROUPS})
     return [(name, m) for name, m in known + [(f, members(f)) for f in others] if m]
 
 

@@ -32,8 +32,8 @@ from ..selection import score_pool
 from ..training.classifier import predict
 from ..training.gan import load_stage
 from ..training.objectives import make_generator
-from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, face_pixels, from_arrays, labelled,
-                                     picture_box, real_faces)
+from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, face_pixels, find_run, from_arrays,
+                                     labelled, picture_box, real_faces, spoken_path)
 
 # %% ../../nbs/83_widgets.browser.ipynb #300842ba
 def invented_faces(
@@ -783,10 +783,11 @@ class Cell:
         "Show the face in a row of the table; -1 shows an empty place."
         self.row, words = row, cell_text(state, row) if row >= 0 else ("no face", "")
         self.image.value = encode(face_pixels(state.faces.image(row), 1) if row >= 0 else np.full((1, 1), 255, np.uint8))
-        self.toggle.description, self.pick.description = words
-        self.toggle.button_style = "primary" if row >= 0 and state.ledger.kept[row] else ""
-        self.pick.button_style = "info" if row >= 0 and row == state.current else ""
-        self.toggle.disabled = self.pick.disabled = row < 0
+        with self.toggle.hold_sync(), self.pick.hold_sync():      # a message for each, not three
+            self.toggle.description, self.pick.description = words
+            self.toggle.button_style = "primary" if row >= 0 and state.ledger.kept[row] else ""
+            self.pick.button_style = "info" if row >= 0 and row == state.current else ""
+            self.toggle.disabled = self.pick.disabled = row < 0
         self.view.layout.display = "flex"
     def hide(self) -> None:
         "Take the cell out of the page."
@@ -1306,7 +1307,7 @@ class Results(Measures):
     def save(self, path) -> Path:
         "Write the decisions as a CSV file."
         path = self.decision.save(path)
-        self.say(f"{int(self.state.ledger.mine.sum()):,} decisions of a person are saved in {path}.")
+        self.say(f"{int(self.state.ledger.mine.sum()):,} decisions of a person are saved in {spoken_path(path)}.")
         return path
     def load(self, path) -> None:
         "Bring decisions back; faces that were made in a browser are made again from their seeds where the run can."
@@ -1334,6 +1335,7 @@ class FaceBrowser(Results):
         threaded: bool = True,  # False: long work is done before the call returns
     ):
         super().__init__()
+        source, other = (s if s is None or isinstance(s, Candidates) else find_run(s) for s in (source, other))
         if not 1 <= per_page <= Grid.POOL: raise UserError(f"per_page is {per_page}; it must be between 1 and {Grid.POOL}.")
         self.state, self.work = BrowserState(source, other, per_page), Work(self, threaded)
         classes = self.state.faces.classes

@@ -11,7 +11,7 @@ __all__ = ['MATRICES', 'MODES', 'SPLIT_NAMES', 'SCALE', 'CSS', 'BLANK', 'from_an
            'ConfusionView', 'ConfusionScreen', 'ConfusionWork', 'ConfusionExplorer']
 
 # %% ../../nbs/85_widgets.confusion.ipynb #72bee2b5
-import asyncio, dataclasses, functools, html, json, threading
+import asyncio, dataclasses, functools, html, json, os, threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 import ipywidgets as widgets
@@ -22,7 +22,8 @@ from ..config import UserError, closest, write_atomic
 from ..evaluation.compare import Predictions, mcnemar, read_predictions
 from ..evaluation.metrics import check_probs, confusion_metrics
 from ..plots import ARMS, GREEN, RED, row_shares
-from .parts import Cancelled, Panel, Work, button, call_later, encode, face_pixels, labelled, picture_box, real_faces
+from .parts import (Cancelled, Panel, Work, button, call_later, encode, face_pixels, find_run, labelled, picture_box,
+                                     real_faces)
 
 # %% ../../nbs/85_widgets.confusion.ipynb #919c96f7
 def from_answers(
@@ -567,9 +568,9 @@ def open_source(
     "Whatever a person has, ready to be looked at."
     if isinstance(source, ConfusionState): return source, Pictures(source.p, images)
     if isinstance(source, Predictions): return ConfusionState(source, n), Pictures(source, images)
-    try: folder = Path(source)
-    except TypeError: raise UserError(f"A {type(source).__name__} is no source; give a run folder, or what `from_answers` makes.") from None
-    if not folder.is_dir(): raise UserError(f"{folder} is not a folder; give a run folder, or what `from_answers` makes.")
+    if not isinstance(source, (str, os.PathLike)):
+        raise UserError(f"A {type(source).__name__} is no source; give a run folder, or what `from_answers` makes.")
+    folder = find_run(source)
     state = ConfusionState(read_predictions(folder / "predictions.npz"), n)
     return state, Pictures(state.p, images, folder if images is None and (folder / "config.json").is_file() else None)
 
@@ -760,7 +761,8 @@ class FacePool(Pages):
         self.cells = [widgets.VBox([b, c], layout=room()) for b, c in zip(self.boxes, self.captions)]
         self.grid = widgets.HBox(self.cells, layout=widgets.Layout(flex_flow="row wrap"))
         self.table = widgets.HTML(layout=widgets.Layout(display="none"))
-        self.view = widgets.VBox([self.words, self.pager, self.grid, self.table], layout=widgets.Layout(width="740px", display="none"))
+        self.view = widgets.VBox([self.words, self.pager, self.grid, self.table], layout=widgets.Layout(display="none"))
+        self.view.layout.flex, self.view.layout.max_width = "1 1 570px", "740px"     # four faces in a row, or five
         for part, name in ((self.view, "fer-faces"), (self.words, "fer-words"), (self.table, "fer-table")): part.add_class(name)
         for c in self.captions: c.add_class("fer-caption")
     def show(self) -> None:
@@ -929,8 +931,9 @@ class ConfusionView(Panel):
         self.matrices = widgets.HBox([g.view for g in self.grids], layout=widgets.Layout(flex_flow="row wrap"))
         self.recall, self.faces = picture_box(*recall_size(k), name="fer-recall"), FacePool(self, state, self.pictures, page)
         self.work, self.again = Work(self, threaded), button("Compute what is missing", name="fer-again")
+        place = widgets.Layout(flex_flow="row wrap-reverse", align_items="flex-end")   # in a narrow window, recalls go above faces
         self.lower = widgets.HBox([self.faces.view, widgets.VBox([self.recall, self.hurt], layout=widgets.Layout(width="440px"))],
-                                  layout=widgets.Layout(flex_flow="row wrap"))
+                                  layout=place)
         for part, name in ((self.summary, "fer-summary"), (self.sentence, "fer-sentence"), (self.hurt, "fer-hurt")):
             for c in (name, "fer-words"): part.add_class(c)
         self.build(widgets.HTML(CSS), self.controls.view, self.summary, self.matrices, self.sentence, self.lower,

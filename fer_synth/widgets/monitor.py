@@ -5,7 +5,7 @@ __all__ = ['KINDS', 'PANELS', 'LOOK', 'RUNNER', 'Tail', 'parsed', 'Record', 'sta
            'pace', 'spoken', 'Facts', 'newest_sheets', 'pixels_of', 'Samples', 'Progress', 'MonitorState',
            'seconds_left', 'unfinished', 'headline', 'spent', 'sentence', 'route', 'how_far', 'measures', 'figure',
            'test_measures', 'Curves', 'fast_png', 'round_starts', 'curve_points', 'typeface', 'shortened',
-           'faces_sheet', 'table_html', 'MonitorView', 'stop_text', 'caption', 'Following', 'TrainingMonitor',
+           'faces_sheet', 'table_html', 'seek', 'MonitorView', 'stop_text', 'caption', 'Following', 'TrainingMonitor',
            'monitor_picture', 'table_lines', 'launch', 'last_words', 'OwnRun', 'train_here', 'resume_here']
 
 # %% ../../nbs/86_widgets.monitor.ipynb #59be8c97
@@ -28,7 +28,7 @@ from ..config import RunConfig, UserError, check_config, load_config, save_confi
 from ..experiment import members
 from ..runtime import RunFolder, default_folder
 from ..training.classifier import count_steps
-from .parts import Panel, button, encode, labelled, picture_box
+from .parts import Panel, button, encode, find_run, labelled, picture_box, spoken_path
 
 # %% ../../nbs/86_widgets.monitor.ipynb #37fbc529
 class Tail:
@@ -338,15 +338,16 @@ def spent(state: Facts) -> str:
 # %% ../../nbs/86_widgets.monitor.ipynb #2018f365
 def sentence(state: MonitorState) -> str:
     "What a person should know besides, or do next."
-    phase, how = state.phase(), f"fer-synth resume {state.folder}"
-    if phase == "waiting" and not state.folder.exists(): return f"Waiting for a run: there is no folder {state.folder} yet."
+    phase, how = state.phase(), f"fer-synth resume {spoken_path(state.folder)}"
+    place = min(str(state.folder), os.path.relpath(state.folder), key=len)
+    if phase == "waiting" and not state.folder.exists(): return f"Waiting for a run: there is no folder {spoken_path(state.folder)} yet."
     if phase == "waiting": return f"Waiting for a run: {state.folder} holds no complete records yet."
     if phase == "stopping": return "Asked to stop; the run ends after the step that it computes now, or the first of its next training."
     if phase == "stopped": return f"Stopped; nothing is lost. Continue it with: {how}"
-    if phase == "finished": return f"The records are in {state.folder}."
+    if phase == "finished": return f"The records are in {place}."
     minutes = int(state.silent() // 60)
     if minutes >= 2: return f"No news for {spoken(60 * minutes)}. If the run was stopped or killed, continue it with: {how}"
-    return f"Running in {state.folder}."
+    return f"Running in {place}."
 
 # %% ../../nbs/86_widgets.monitor.ipynb #0b40d265
 def route(
@@ -533,13 +534,21 @@ def table_html(state: MonitorState) -> tuple[str, str]:  # the route, the measur
     head = '<tr><th colspan="4" scope="colgroup">Stages</th></tr>' if way else ""
     return f"<table>{head}{way}</table>", f"<table>{numbers}</table>"
 
+# %% ../../nbs/86_widgets.monitor.ipynb #014740c0
+def seek(
+    folder,
+) -> Path:
+    "A run, wherever it is found; one that is still to come, where it is said to be."
+    try: return find_run(folder)
+    except UserError: return Path(folder)
+
 # %% ../../nbs/86_widgets.monitor.ipynb #f42e68d4
 class MonitorView(Panel):
     "What the monitor has on the page."
-    name = "monitor"
+    name, seeks = "monitor", True     # whether the run is looked for in the folders above, too
     def __init__(self, run_folder, clock=time.monotonic):
         super().__init__()
-        self.state, self.clock, self.pressed, self.due = MonitorState(run_folder), clock, None, True
+        self.state, self.clock, self.pressed, self.due = MonitorState(seek(run_folder) if self.seeks else run_folder), clock, None, True
         self.headline, self.caption, self.route, self.measures = (widgets.HTML() for _ in range(4))
         self.bar = labelled(widgets.IntProgress(value=0, max=1), "This stage", "360px", "fer-bar")
         self.stop = button("Stop", "Stop the run after its current step; it can be resumed", "170px", "fer-stop")
@@ -626,7 +635,7 @@ class TrainingMonitor(MonitorView):
     "A run as it goes: curves, faces, measures, time left, and a button that stops it and leaves it resumable."
     def __init__(self, run_folder, interval: float = 1.0, clock=time.monotonic):
         super().__init__(run_folder, clock)
-        self.lock, self.following, self.still_at = threading.RLock(), Following(self, interval), -1e9
+        self.lock, self.following, self.still_at, self.pictured = threading.RLock(), Following(self, interval), -1e9, ""
         self.on_click(self.stop, self.press)
         self.refresh()
     def press(self) -> None:
@@ -651,7 +660,9 @@ class TrainingMonitor(MonitorView):
             except Exception as e:
                 new, self.last_error = False, e
                 self.say(str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}", error=True)
-            if new and (self.over or self.clock() - self.still_at > 10): self.still_at = self.clock(); self.update_still()
+            phase = self.state.phase()
+            if phase != self.pictured or (new and self.clock() - self.still_at > 10):
+                self.still_at, self.pictured = self.clock(), phase; self.update_still()
             return new
     def start(self) -> None:
         "Follow the run in the background; displaying the monitor does this too."
@@ -660,8 +671,8 @@ class TrainingMonitor(MonitorView):
         "Follow the run no longer; what is shown stays, and the run goes on."
         self.following.close()
     def picture(self) -> Image.Image:
-        "What the monitor shows now, as a picture."
-        return monitor_picture(self)
+        "What the monitor shows now, as a picture of 128 colours: it stays in the notebook."
+        return monitor_picture(self).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     def _ipython_display_(self) -> None:
         super()._ipython_display_()
         self.start()
@@ -728,6 +739,7 @@ def last_words(
 # %% ../../nbs/86_widgets.monitor.ipynb #7ee94696
 class OwnRun(TrainingMonitor):
     "The monitor of a run that was started here: it knows the process, its exit status and what it printed."
+    seeks = False
     def __init__(self, run_folder, process: subprocess.Popen, log: Path, drafts: tuple = (), **options):
         self.process, self.log, self.drafts, self.inherited = process, log, drafts, ()     # inherited: the last line at the start
         super().__init__(run_folder, **options)
@@ -760,7 +772,7 @@ class OwnRun(TrainingMonitor):
         if code == 130 and not made: return "Stopped before anything was written.", False
         if code in (None, 0, 130): return super().words()
         said = f"The process was killed (signal {-code})." if code < 0 else last_words(self.log)
-        more = f" Continue it with: fer-synth resume {self.state.folder}" if made else ""
+        more = f" Continue it with: fer-synth resume {spoken_path(self.state.folder)}" if made else ""
         return f"{said} All that it said is in {self.log}.{more}", True
     def wait(self, timeout: float | None = None) -> str:
         "Wait until the process has ended, at most `timeout` seconds; how the run stands then."
@@ -791,7 +803,7 @@ def resume_here(
     **options,      # for `TrainingMonitor`: `interval`
 ) -> OwnRun:
     "Go on with a run that was stopped, in the background, and watch it."
-    folder = Path(run_folder)
+    folder = find_run(run_folder)
     if not (folder/"config.json").is_file(): raise UserError(f"{folder} is not a run folder: it holds no config.json.")
     log = folder.with_name(folder.name + ".log")
     return OwnRun(folder, launch(["resume", str(folder)], log), log, **options)

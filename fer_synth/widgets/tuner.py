@@ -26,9 +26,11 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from ..config import SCORES, SelectionConfig, UserError, closest, load_config
 from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
+from ..recipes import RECIPES
 from ..selection import (RuleEvaluator, SelectionRule, blank, class_scores, fit_temperature, quotas, read_selection,
                                  read_validation, suggest)
-from .parts import Candidates, Panel, Throttle, button, face_pixels, from_run, labelled, picture_box, real_faces
+from .parts import (Candidates, Panel, Throttle, button, face_pixels, find_run, from_run, labelled, picture_box, real_faces,
+                                     spoken_path)
 
 # %% ../../nbs/84_widgets.tuner.ipynb #9ca2a7c9
 def ask_judge(
@@ -80,6 +82,7 @@ class Source:
     start: SelectionRule | None = None  # where the sliders stand at first
     promise: float = 0.8       # precision that the search shall keep
     scored_by: str = "confidence"  # what `score` in a validation record is
+    begin: str = "--recipe NAME"   # how a run like this one is begun, for `fer-synth run`
 
 # %% ../../nbs/84_widgets.tuner.ipynb #6cfd8136
 def start_rule(
@@ -101,15 +104,17 @@ def run_source(
     folder,      # a run folder
 ) -> Source:
     "A run: candidates, validation, real counts and the rule that it used."
-    folder = Path(folder)
-    table, cfg = from_run(folder), load_config(folder / "config.json").selection
+    folder = find_run(folder)
+    table, whole = from_run(folder), load_config(folder / "config.json")
+    begin = f"--recipe {whole.recipe}" if whole.recipe in RECIPES else f"--config {spoken_path(folder / 'config.json')}"
+    cfg = whole.selection
     if cfg.score not in table.scores and cfg.score in ("agreement", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
     try: real = {c: int(n) for c, n in json.loads((folder / "data.json").read_text())["counts"]["train"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError): real = None
     return Source(table, lambda r: validation_of(folder, r), real, start_rule(folder, table.classes, int(table.round.max())),
-                  cfg.min_precision or 0.8, cfg.score)
+                  cfg.min_precision or 0.8, cfg.score, begin)
 
 # %% ../../nbs/84_widgets.tuner.ipynb #7639045d
 def as_source(
@@ -823,7 +828,7 @@ class TunerControls(Panel):
         row = lambda *parts: widgets.HBox(list(parts))
         return widgets.VBox([self.score, self.round, self.shown, widgets.HTML("<b>Threshold</b>: what is at or above it passes"),
                              self.everyone, row(self.set_all), *self.sliders.values(), self.target, self.promise,
-                             row(self.take, self.undo, self.redo), self.path, row(self.save_button, self.load_button)],
+                             row(self.take, self.undo, self.redo), self.path, row(self.save_button, self.load_button), self.status],
                             layout=widgets.Layout(flex="0 0 auto", width="284px"))
 
 # %% ../../nbs/84_widgets.tuner.ipynb #34e080bf
@@ -1066,7 +1071,7 @@ class ThresholdTuner(TunerDrawing):
         faces = [p for side in ("above", "below") for p in (self.words[side], self.boxes[side])]
         middle = widgets.VBox([self.boxes["chart"], self.boxes["small"], *faces], layout=widgets.Layout(flex="0 0 auto"))
         self.build(widgets.HTML(TABLE_STYLE), widgets.HBox([self.column(), middle], layout=widgets.Layout(flex_flow="row wrap")),
-                   self.words["table"], self.words["remarks"])
+                   self.words["table"], self.words["remarks"], status=False)
         self.draw()
     def draw(self) -> None:
         "Show the state."
@@ -1079,7 +1084,7 @@ class ThresholdTuner(TunerDrawing):
     def save(self, path) -> Path:
         "Write the rule, for `fer-synth run --rule`."
         self.decision.save(path)
-        self.say(f"Saved; use it with: fer-synth run --rule {path}")
+        self.say(f"Saved. A run takes it by: fer-synth run {self.state.known.source.begin} --rule {spoken_path(path)}")
         return Path(path)
     def load(self, path) -> None:
         "Take the rule of a file into the sliders."
