@@ -329,3 +329,7 @@ def main(
         if not isinstance(e, (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)): raise
         complain(f"{e.filename}: {e.strerror}; choose another path."); return 2
     return 0
+
+# %% ../nbs/90_cli.ipynb #e6690b2c
+#| eval: false
+if __name__ == "__main__": sys.exit(main())

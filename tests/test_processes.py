@@ -1,13 +1,17 @@
 "Two processes over the loopback compute what one computes on the same global batch."
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from browser import free_port
+from fer_synth import experiment
 from fer_synth.families.known import FAMILIES
+from fer_synth.recipes import tiny_cgan
 from fer_synth.runtime import load_tensors
 
 pytest.importorskip("accelerate", reason="Hugging Face Accelerate is not installed (pip install -e .[dev])")
@@ -58,3 +62,21 @@ def test_two_processes_equal_one(family, tmp_path):
     assert notes["processes"] == 2
     assert one.keys() == first.keys() and all(torch.equal(first[k], second[k]) for k in first), "the ranks went different ways"
     for k, v in one.items(): torch.testing.assert_close(first[k], v, rtol=1e-4, atol=2e-6, msg=lambda m: f"{k}: {m}")   # sums in another order
+
+
+def test_a_run_by_the_launcher_keeps_one_set_of_records(tmp_path):
+    "The whole pipeline in two processes, by the command that README names; a run of one process measures the same after its warm-up."
+    (tmp_path/"tmp").mkdir()
+    done = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+                           "--dynamo_backend", "no", "--main_process_port", str(free_port()), "-m", "fer_synth.cli", "run", "--recipe", "tiny_cgan",
+                           "--compare.seeds", "1", "--out", "two"], cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "TMPDIR": str(tmp_path/"tmp"), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Report: ") == 1 and (tmp_path/"two"/"report.html").exists()
+    assert [p.name for p in tmp_path.iterdir() if p.name != "tmp"] == ["two"] and not list((tmp_path/"tmp").glob("fer_synth-*")), "a private folder is left"
+    lines = [json.loads(t) for t in (tmp_path/"two"/"stats.jsonl").read_text().splitlines()]
+    one = experiment.run(replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1)), tmp_path/"one", show=False)
+    alone = [json.loads(t) for t in (one/"stats.jsonl").read_text().splitlines()]
+    assert [(l["stage"], l["step"]) for l in lines] == [(l["stage"], l["step"]) for l in alone]
+    first = [next(l for l in ls if l["stage"] == "gan-1") for ls in (lines, alone)]
+    assert first[0]["r1"] == pytest.approx(first[1]["r1"], rel=1e-3)                 # the mean of two halves, and the whole

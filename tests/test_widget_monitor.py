@@ -17,7 +17,7 @@ from test_experiment import metrics, stats
 
 from fer_synth import experiment
 from fer_synth.config import UserError, save_config, write_atomic
-from fer_synth.recipes import tiny_wgan_gp
+from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stopped
 from fer_synth.widgets.monitor import RUNNER, MonitorState, Tail, TrainingMonitor, resume_here, stage_plan, train_here
 
@@ -285,3 +285,12 @@ def test_following_does_not_keep_python_alive(tmp_path):
                         "assert m.following.alive"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0 and not done.stderr
+
+
+def test_a_budget_in_minutes_is_shown_as_the_plan_says(tmp_path):
+    "Before the plan is made the recipe's steps stand in; then those of plan.json, for the total and for where the second round begins."
+    cfg = replace(tiny_cgan(), gan=replace(tiny_cgan().gan, minutes=1.0))
+    assert dict(stage_plan(cfg, FIVE, 216))["gan-1"] == 6
+    assert dict(stage_plan(cfg, FIVE, 216, {"gan-1": 900}))["gan-1"] == 900 and dict(stage_plan(cfg, FIVE, 216, {"gan-1": 900}))["gan-2"] == 4
+    shown = replace(cfg, gan=replace(cfg.gan, minutes=0.0, images=3200))
+    assert dict(stage_plan(shown, FIVE, 216))["gan-1"] == 100              # 16 images, 2 critic steps

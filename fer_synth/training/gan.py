@@ -13,7 +13,7 @@ from torch import nn
 from ..config import UserError, diff_config, from_dict, to_dict, RunConfig
 from ..data.batches import to_uint8
 from ..models.blocks import sample_latents
-from ..processes import agree
+from ..processes import agree, average
 from ..runtime import RunFolder, Stats, image_grid, load_tensors, progress, rng, save_tensors
 from .objectives import Objective
 
@@ -59,8 +59,10 @@ class Meter:
     def add(self, numbers: dict) -> None:
         for k, v in numbers.items(): self.values[k].append(v)
     def take(self, images: int) -> dict:
-        "The means as plain floats, and images a second; starts anew."
-        means = {k: round(torch.stack(v).mean().item(), 5) for k, v in self.values.items()}
+        "The means, over all processes, as plain floats, and images a second; starts anew."
+        found = {k: torch.stack(v).mean() for k, v in self.values.items()}
+        average(list(found.values()))
+        means = {k: round(v.item(), 5) for k, v in found.items()}
         rate = images / max(time.perf_counter() - self.began, 1e-9)
         self.__init__()
         return {**means, "images_per_s": round(rate, 1)}
