@@ -78,38 +78,45 @@ rng, faces = np.random.default_rng(0), invented_faces({n})
 arms = {{a: rng.dirichlet(np.ones(5), (3, {n})) for a in ("real", "augmented")}}
 ConfusionExplorer(from_answers(faces.intended, arms, faces.classes), images=faces.images, threaded=False)""",
 }
-PROBE = """([panel, event]) => {
-    const p = window.ferProbe = {began: 0, last: 0, waiting: 0};
-    document.addEventListener(event, () => { p.began = performance.now(); }, {capture: true, once: true});
-    const drawn = () => requestAnimationFrame(() => { p.waiting--; p.last = performance.now(); });
-    p.observer = new MutationObserver(all => { if (p.began) for (const m of all) {
-        p.waiting++;
-        m.type === 'attributes' ? m.target.decode().then(drawn, drawn) : drawn();
-    }});
-    p.observer.observe(document.querySelector(panel), {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ['src']});
+ACTS = {    # what is done there, the i-th time; `panel` is the widget
+    "browser": {"face browser: page turn, 24 faces": "panel.querySelector('button.fer-next').click()"},
+    "tuner": {"threshold tuner: slider to chart, faces and table":
+              "panel.querySelector('.fer-slider-0 .noUi-handle').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"},
+    "confusion": {"confusion explorer: cell to 24 faces": "panel.querySelectorAll('.fer-matrix-difference .fer-cell')[i].click()",
+                  "confusion explorer: seed to matrices, recalls and faces":
+                  "const s = panel.querySelector('.fer-seed select'); s.selectedIndex = 1 + i % 3; s.dispatchEvent(new Event('change', {bubbles: true}))"},
+}
+LOOP = """async ([selector, n]) => {
+    const wait = ms => new Promise(done => setTimeout(done, ms)), panel = document.querySelector(selector);
+    window.ferTimes = [];
+    await wait(3000);       // until nobody looks on, and the still picture is drawn
+    for (let i = 0; i < n; i++) {
+        const p = {last: 0, waiting: 0}, drawn = () => requestAnimationFrame(() => { p.waiting--; p.last = performance.now(); });
+        const observer = new MutationObserver(all => all.forEach(m => {
+            p.waiting++;
+            m.type === 'attributes' ? m.target.decode().then(drawn, drawn) : drawn();
+        }));
+        observer.observe(panel, {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ['src']});
+        const began = performance.now();
+        ACT;
+        while (!(p.last && !p.waiting && performance.now() - p.last > 400)) await wait(40);
+        observer.disconnect();
+        window.ferTimes.push(p.last - began);
+        await wait(2500);   // the still picture again
+    }
 }"""
-CALM = "() => ferProbe.last && !ferProbe.waiting && performance.now() - ferProbe.last > 400"
 
 
-def seen(page, panel: str, event: str, act) -> float:
-    "Milliseconds from an event in the page to the last picture and the last word that it changes."
-    page.evaluate(PROBE, [panel, event])
-    act()
-    page.wait_for_function(CALM)
-    return page.evaluate("() => { ferProbe.observer.disconnect(); return ferProbe.last - ferProbe.began; }")
-
-
-def page_times(page, name: str, repeats: int) -> dict:
-    "What can be done in a widget, and how long each takes as seen in the page."
-    find = lambda selector: page.locator(f".fer-{name} {selector}")
-    times = lambda event, act: [seen(page, f".fer-{name}", event, lambda i=i: act(i)) for i in range(repeats + 1)][1:]
-    if name == "browser": return {"face browser: page turn, 24 faces": times("click", lambda i: find("button.fer-next").first.click())}
-    if name == "tuner":
-        slider = find(".fer-slider-0 .noUi-handle").first
-        return {"threshold tuner: slider to chart, faces and table": times("keydown", lambda i: slider.press("ArrowRight"))}
-    cells = find(".fer-matrix-difference .fer-cell")
-    return {"confusion explorer: cell to 24 faces": times("click", lambda i: cells.nth(i).click()),
-            "confusion explorer: seed to matrices, recalls and faces": times("change", lambda i: find(".fer-seed select").select_option(index=1 + i % 3))}
+def page_times(connect, leave, name: str, repeats: int) -> dict:
+    "What can be done in a widget, and milliseconds from the event in the page to the last picture and the last word that it changes."
+    found = {}
+    for event, act in ACTS[name].items():
+        connect().evaluate(f"given => {{ ({LOOP.replace('ACT', act)})(given); }}", [f".fer-{name}", repeats + 1])
+        leave()
+        time.sleep(3 + 3.3 * (repeats + 1))
+        connect().wait_for_function(f"() => ferTimes.length > {repeats}")
+        found[event] = connect().evaluate("() => ferTimes")[1:]
+    return found
 
 
 def browser_table(repeats: int) -> dict:
@@ -120,20 +127,20 @@ def browser_table(repeats: int) -> dict:
     if browser.missing("jupyterlab"): raise SystemExit(f"No browser can be driven: {browser.missing('jupyterlab')}.")
     with tempfile.TemporaryDirectory() as place:
         for part in ("notebooks", "home"): (Path(place) / part).mkdir()
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         for n in POOLS:
             for name, code in CELLS.items():
-                cells = [nbformat.v4.new_code_cell(code.format(n=n))]
-                nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}),
-                               Path(place) / "notebooks" / f"{name}-{n}.ipynb")
+                notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code.format(n=n))], metadata=kernel)
+                nbformat.write(notebook, Path(place) / "notebooks" / f"{name}-{n}.ipynb")
         found = {n: {} for n in POOLS}
-        with browser.lab(Path(place) / "notebooks", Path(place) / "home") as site:
+        with browser.lab(Path(place) / "notebooks", Path(place) / "home") as site, browser.alone(site) as (connect, leave):
             for n in POOLS:
                 for name in CELLS:
-                    page = browser.visit(site, f"{name}-{n}.ipynb", height=1600)
+                    page = browser.visit(site, f"{name}-{n}.ipynb", page=connect())
                     browser.pixels(page, f".fer-{name} img")
-                    page.wait_for_timeout(3000)      # the still picture is drawn a while after
-                    found[n] |= page_times(page, name, repeats)
-                    site.leave(page)
+                    found[n] |= page_times(connect, leave, name, repeats)
+                    connect().goto("about:blank")
+                    site.end_kernels()
     return found
 
 

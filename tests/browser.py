@@ -119,7 +119,10 @@ class Site:
         page.errors = []
         page.context.close()
         self.pages.remove(page)
-        if self.kind != "lab": return
+        if self.kind == "lab": self.end_kernels()
+
+    def end_kernels(self) -> None:
+        "Of JupyterLab, all."
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         ask = lambda path, method="GET": direct.open(urllib.request.Request(f"{self.address}/api/{path}", method=method, headers={
             "Authorization": f"token {self.token}"}), timeout=PATIENCE)
@@ -145,6 +148,30 @@ def site(kind: str, folder: Path, home: Path, command, path: str):
         finally: browser.close()
 
 
+@contextmanager
+def alone(where: Site, width: int = 1280, height: int = 1600):
+    """A browser of its own that goes on while nobody is connected to it: being watched makes it slower. Gives a function that connects and gives its
+    one page, and one that leaves it to itself."""
+    port, held = free_port(), []
+    command = [CHROMIUM, *FLAGS, "--headless", f"--remote-debugging-port={port}", f"--user-data-dir={where.home / 'alone'}", f"--window-size={width},{height}"]
+    process = subprocess.Popen([*command, "about:blank"], env={**os.environ, "HOME": str(where.home)}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    def connect():
+        until = time.monotonic() + PATIENCE
+        while not held:
+            try: held.append(where.browser.browser_type.connect_over_cdp(f"http://127.0.0.1:{port}"))
+            except Exception:
+                if time.monotonic() > until: raise
+                time.sleep(.2)
+        page = held[0].contexts[0].pages[0]
+        page.set_default_timeout(PATIENCE * 1000)
+        page.errors, page.site = [], where
+        return page
+    def leave(): held.pop().close()
+    try: yield connect, leave
+    finally: end(process)
+
+
 def lab(folder: Path, home: Path):
     "JupyterLab over a copy of `folder`; `home` is an empty folder for everything it writes."
     return site("lab", folder, home, path="/api/status", command=lambda port, work: [
@@ -159,9 +186,9 @@ def voila(folder: Path, home: Path):
     return site("voila", folder, home, path="/", command=lambda port, work: ["voila", str(work), *options, f"--port={port}", "--show_tracebacks=True"])
 
 
-def open_notebook(where: Site, name: str, seconds: float = 3 * PATIENCE, **size):
-    "A window with the notebook: in JupyterLab with its kernel connected and idle, in Voila when the cells have run."
-    page = where.page(**size)
+def open_notebook(where: Site, name: str, seconds: float = 3 * PATIENCE, page=None, **size):
+    "A window with the notebook, `page` or a new one: in JupyterLab with its kernel connected and idle, in Voila when the cells have run."
+    page = page or where.page(**size)
     if where.kind == "voila":
         page.goto(f"{where.address}/voila/render/{name}?token={where.token}", wait_until="domcontentloaded", timeout=seconds * 1000)
         return page
@@ -192,9 +219,9 @@ def run_all(page, seconds: float = PATIENCE) -> None:
     assert not wrong, wrong[0]
 
 
-def visit(where: Site, name: str, seconds: float = 3 * PATIENCE, **size):
+def visit(where: Site, name: str, seconds: float = 3 * PATIENCE, page=None, **size):
     "Open a notebook and let it run to its end."
-    page = open_notebook(where, name, seconds, **size)
+    page = open_notebook(where, name, seconds, page, **size)
     try: run_all(page, seconds)
     except BaseException:
         shot(page, f"failed-{name}")

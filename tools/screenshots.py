@@ -39,6 +39,7 @@ def choose_cell(page) -> None:
     page.locator(".fer-confusion .fer-matrix-difference .fer-cell").nth(4).click()
     page.locator(".fer-confusion img.fer-face").first.wait_for()
     page.wait_for_function("() => [...document.querySelectorAll('.fer-confusion .fer-cancel')].every(e => !e.getClientRects().length)")   # nothing is being computed
+    browser.wait_changed(page, ".fer-confusion img.fer-face", [])     # all faces have come
 
 
 SHOTS = {  # name -> notebook, class of the widget, what is done before the picture is taken

@@ -132,7 +132,7 @@ def main() -> None:
         page.wait_for_function("() => [...document.querySelectorAll('.fer-confusion .fer-cancel')].every(e => !e.getClientRects().length)")
         page.locator(".fer-confusion .fer-matrix-difference .fer-cell").nth(4).click()
         page.locator(".fer-confusion img.fer-face").first.wait_for()
-        page.wait_for_timeout(1000)
+        browser.wait_changed(page, ".fer-confusion img.fer-face", [])
         page.evaluate("() => document.activeElement && document.activeElement.blur()")
         keep(page.locator(".fer-confusion").first, "5-confusion")
         site.leave(page)
