@@ -22,7 +22,7 @@ from fer_synth.data.batches import Batches
 from fer_synth.data.drawn import load_faces
 from fer_synth.data.faces import open_pictures, read_faces, source_state, store_pictures, stored_at
 from fer_synth.data.rows import ArrayFile, Rows, cache_folder, join_rows, pick_rows
-from fer_synth.recipes import tiny_wgan_gp
+from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stats
 
 MEASURED = ("seconds", "images_per_s")
@@ -124,11 +124,11 @@ def records(path):
     return stats, metrics, {p.name: p.read_bytes() for p in files}
 
 
-@pytest.mark.parametrize("score, per_class", [("confidence", False), ("agreement", True), ("density", False)])
+@pytest.mark.parametrize("score, per_class", [("confidence", False), ("agreement", True), ("density", False), ("confidence", "cgan")])
 def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, score, per_class):
     "Metrics, selection, pools and every logged number are equal; with few images for the warm-up, and few for its components, too."
-    cfg = tiny_wgan_gp()
-    cfg = replace(cfg, gan=replace(cfg.gan, per_class=per_class), selection=replace(cfg.selection, score=score, threshold=0.2))
+    cfg = tiny_cgan() if per_class == "cgan" else tiny_wgan_gp()
+    cfg = replace(cfg, gan=replace(cfg.gan, per_class=per_class is True), selection=replace(cfg.selection, score=score, threshold=0.2))
     if score == "density": monkeypatch.setattr(experiment, "WARMUP_IMAGES", 60)
     one, two = (run(replace(cfg, data=config(source, memory_gib=g)), tmp_path/f"run-{g}") for g in (1.0, 0.0))
     assert not (tmp_path/"cache").exists() or len(list(cache_folder().iterdir())) == 1

@@ -3,11 +3,13 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import torch
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import cdist
 
 from fer_synth import experiment
+from fer_synth.data.batches import to_uint8
 from fer_synth.config import UserError
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.widgets import browser as wb
@@ -324,6 +326,17 @@ def test_emotions_and_mixtures_only_where_the_family_has_them():
     assert not any(isinstance(m, AdaIN) for m in plain.modules())
     mixes.show((plain, 0, z), (plain, 1, z))
     assert not mixes.strip.shown and "cannot be mixed" in mixes.about.value
+
+
+def test_a_family_without_classes_can_be_morphed_all_the_same():
+    from fer_synth.families.vanilla import PlainGenerator
+    from fer_synth.models.blocks import latents_of
+    gen, (a, b) = PlainGenerator(8, 8, 16).eval(), latents_of([3, 4], 8).split(1)
+    with torch.no_grad(): ends = [to_uint8(gen(z))[0].numpy() for z in (a, b)]
+    for t, wanted in zip((0.0, 1.0), ends): assert np.abs(wb.morph(gen, (a, b), (0, 0), t).astype(int) - wanted).max() <= 1
+    emotions, mixes = wb.Emotions(CLASSES), wb.Mixes()
+    emotions.show((gen, 0, a)); mixes.show((gen, 0, a), (gen, 0, b))
+    assert not emotions.strip.shown and not mixes.strip.shown
 
 
 def test_new_faces_are_judged_decided_saved_and_made_again(tiny_run, show, tmp_path):

@@ -4,6 +4,7 @@
 __all__ = ['widths', 'StyledGenerator', 'DownBlock', 'ProjectionCritic', 'CGan']
 
 # %% ../../nbs/45_families.cgan.ipynb #cf87b480
+import math
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -73,7 +74,7 @@ class CGan(Game):
         self.strength = Strength(self.cfg.augment, self.cfg.augment_strength).to(self.device)
         self.modules["strength"], self.game = self.strength, GAME_LOSSES[self.cfg.loss]
         self.bf16 = use_bf16(self.cfg.precision, self.device)
-        if self.batches: self.gamma = self.cfg.gamma or default_gamma(self.batches.images[0].numel(), self.batches.main)
+        if self.batches: self.gamma = self.cfg.gamma or default_gamma(math.prod(self.batches.images.shape[1:]), self.batches.main)
     @staticmethod
     def make_generator(cfg: GanConfig, n_classes: int, size: int, channels: int) -> StyledGenerator:
         return StyledGenerator(cfg.z, n_classes, cfg.gen_width, size, channels)

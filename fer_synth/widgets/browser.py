@@ -24,14 +24,14 @@ from ..config import UserError, closest, load_config, write_atomic
 from ..data.batches import to_uint8
 from ..data.drawn import FIVE, draw_faces
 from ..data.faces import Faces
-from ..experiment import draw, load_judge, members, weights_hash
+from ..experiment import draw, load_generator, load_judge, members, weights_hash
+from ..families.known import make_generator
 from ..models.blocks import AdaIN, latents_of, to_sphere
-from ..plots import BLUE, GREY, ORANGE
+from ..plots import BLUE, GREY
 from ..runtime import RunFolder, derive, pick_device
 from ..selection import score_pool
 from ..training.classifier import predict
 from ..training.gan import load_stage
-from ..training.objectives import make_generator
 from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, face_pixels, find_run, from_arrays,
                                      labelled, picture_box, real_faces, spoken_path)
 
@@ -527,12 +527,13 @@ def slerp(
 # %% ../../nbs/83_widgets.browser.ipynb #ac1a3e19
 @torch.no_grad()
 def morph(
-    gen,              # generator with an embedding of classes, `embed`
+    gen,              # generator; with an embedding of classes, `embed`, the classes are mixed too
     z: tuple,         # the two codes, (1, d) each
     y: tuple,         # their class numbers
     t: float,         # 0 is the first face, 1 the second
 ) -> np.ndarray:      # uint8 (C, H, W)
-    "A face between two faces."
+    "A face between two faces; of a family without an embedding of classes, between the two codes."
+    if not hasattr(gen, "embed"): return to_uint8(gen(slerp(*z, t), torch.tensor([y[0]], device=z[0].device)))[0].cpu().numpy()
     table = gen.embed.weight
     between = torch.lerp(table[y[0]], table[y[1]], t)[None]
     image = functional_call(gen, {"embed.weight": between}, (slerp(*z, t), torch.zeros(1, dtype=torch.long, device=table.device)))
@@ -580,7 +581,7 @@ class Maker:
             found = load_stage(self.folder, f"gan-{round}{m.suffix}", self.cfg)
             if not found: raise UserError(f"{self.folder.path} holds no generator of round {round}; choose one of {self.rounds}.")
             gen = make_generator(self.cfg.gan, len(m.classes), self.cfg.data.size, self.cfg.data.channels, 0)
-            gen.load_state_dict({k[4:]: v for k, v in found[0].items() if k.startswith("ema/")})
+            load_generator(gen, found[0], self.cfg.gan.keep)
             self.loaded[round, m.suffix] = gen.eval().requires_grad_(False).to(self.device), weights_hash(gen)
         gen, name = self.loaded[round, m.suffix]
         return gen, m.classes.index(c), name
@@ -1106,7 +1107,7 @@ class Emotions:
         "Show the emotions of a face, as `origin_of` gives it; None clears the row."
         if not origin: return self.strip.show([])
         gen, _, z = origin
-        n = len(self.classes) if gen.embed.num_embeddings == len(self.classes) else 0
+        n = len(self.classes) if hasattr(gen, "embed") and gen.embed.num_embeddings == len(self.classes) else 0
         self.about.value = self.ABOUT if n else self.NONE
         with torch.no_grad(): images = to_uint8(gen(z.expand(n, -1), torch.arange(n, device=z.device))).cpu().numpy() if n else []
         self.strip.show(list(zip(images, self.classes)))
@@ -1122,7 +1123,7 @@ class Mixes:
     def show(self, a, b) -> None:
         "Mix two faces of one generator, as `origin_of` gives them; None clears the row."
         if not (a and b and a[0] is b[0]): return self.strip.show([])
-        n = sum(isinstance(m, AdaIN) for m in a[0].modules())
+        n = sum(isinstance(m, AdaIN) for m in a[0].modules()) if hasattr(a[0], "embed") else 0
         self.about.value = self.ABOUT if n else self.NONE
         counts = np.unique(np.linspace(0, n, min(n + 1, 8)).round().astype(int))[::-1] if n else []
         self.strip.show([(mix_styles(a[0], (a[2], b[2]), (a[1], b[1]), k), f"{k} of {n} layers from A") for k in counts])
