@@ -115,8 +115,7 @@ def warm_up(job: Job, member: Member, judge, gen) -> float:  # seconds that it t
     batches = Batches(images, labels, cfg.batch, seed, "warmup", device=job.device)
     objective = WarmUp(cfg, gen, batches, features, seed, job.device)
     stage = f"warmup-1{member.suffix}"
-    train(objective, stage, cfg.steps, job.run, job.stats, job.cfg, cfg.batch, len(member.classes), job.show)
-    return load_stage(job.run, stage, job.cfg)[1]["spent"]
+    return train(objective, stage, cfg.steps, job.run, job.stats, job.cfg, cfg.batch, len(member.classes), job.show)
 
 # %% ../nbs/70_experiment.ipynb #bcc6c1ec
 def gan_batches(

@@ -150,13 +150,13 @@ def train(
     show: bool = True,      # progress bar
     minutes: float = 0.0,   # in the place of `steps`: when to end
     measure: Callable[[nn.Module], dict] | None = None,  # looks at a generator; called every `gan.measure_every` steps
-) -> None:
+) -> float:             # seconds that it took, earlier sittings included
     "Train an objective, going on from its checkpoint if there is one; leaves a checkpoint at the end, or where it is `Stopped`."
     every, device, plan = cfg.gan, objective.device, Plan(run, stage, steps, minutes)
     tensors, notes = load_stage(run, stage, cfg) or ({}, {})
     done, spent = notes.get("step", 0), notes.get("spent", 0.0)
     if tensors: objective.load(tensors)
-    if plan.steps is not None and done >= plan.steps: return
+    if plan.steps is not None and done >= plan.steps: return spent
     began = time.perf_counter() - spent
     if not done: objective.before()
     stats.rewind(stage, done)
@@ -182,4 +182,6 @@ def train(
             check_finite(state := objective.state(), stage, now, run)
             save_stage(run, stage, cfg, state | meter.state() | best.tensors, step=now, spent=round(spent, 2), **best.notes())
         if stop: run.stop.obey(stage, now)
-        if last: return bar.close()
+        if last:
+            bar.close()
+            return spent
