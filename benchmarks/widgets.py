@@ -158,11 +158,12 @@ def main() -> None:
     load, n = os.getloadavg()[0], given.repeats
     found = {pool: browser_times(pool, n) | tuner_times(pool, n) | confusion_times(pool, n) for pool in POOLS}
     command = "python benchmarks/widgets.py" + " --browser" * given.browser
-    lines = [f"Milliseconds, median (worst) of {n}; {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f} at the start.",
-             f"Rows of the confusion explorer are test rows. Made by `{command}`.", "",
+    lines = ["", f"Rows of the confusion explorer are test rows. Made by `{command}`.", "",
              "From a control's new value to the pictures being handed over, in Python alone, one thread:", *table(found)]
     if given.browser:
         lines += ["", "In JupyterLab, from the event in the page to the last changed picture and word being drawn there (Chromium on the same cores):", *table(browser_table(n))]
+    lines[0] = (f"Milliseconds, median (worst) of {n}; {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+                f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end.")
     text = "\n".join([*lines, ""])
     Path(__file__).with_name("WIDGETS.md").write_text(text)
     print(text)

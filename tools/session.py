@@ -81,8 +81,10 @@ def train(site, command: str):
     "The run, in JupyterLab's terminal; another page watches it."
     page = site.page(width=1100, height=860)
     page.goto(f"{site.address}/lab?token={site.token}&reset", wait_until="domcontentloaded")
-    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.commands.hasCommand('terminal:create-new')")
-    page.evaluate("() => window.jupyterapp.commands.execute('terminal:create-new')")
+    page.locator(".jp-Launcher").first.wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="File").first.click()
+    page.locator(".lm-Menu-itemLabel", has_text="New").first.hover()
+    page.locator(".lm-Menu-itemLabel").get_by_text("Terminal", exact=True).last.click()
     page.locator(".jp-Terminal .xterm-screen").first.click()
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     page.wait_for_timeout(1500)     # the shell greets
