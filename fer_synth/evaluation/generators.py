@@ -88,7 +88,7 @@ def gaussian_distance(
     a: tuple,  # as `gaussian` gives it
     b: tuple,  # another
 ) -> float:    # 0 or more
-    "Squared Fréchet distance of two Gaussians (arXiv 1706.08500)."
+    "Squared Frechet distance of two Gaussians (arXiv 1706.08500)."
     root = np.linalg.svd(a[1] @ b[1].T, compute_uv=False).sum()
     return max(0.0, float(np.square(a[0] - b[0]).sum() + np.square(a[1]).sum() + np.square(b[1]).sum() - 2 * root))
 
@@ -97,7 +97,7 @@ def frechet_distance(
     a,       # features (N, D)
     b,       # features (M, D)
 ) -> float:  # 0 or more, in squared units of the features
-    "Squared Fréchet distance of the Gaussians of two sets of features; it falls with N, so compare at one N only."
+    "Squared Frechet distance of the Gaussians of two sets of features; it falls with N, so compare at one N only."
     a, b = check_features(a, b)
     return gaussian_distance(gaussian(a), gaussian(b))
 
@@ -419,7 +419,7 @@ class Reference:
     def rows_of(self, seen: Seen, name) -> np.ndarray:
         return np.arange(len(seen.labels)) if name is None else np.flatnonzero(seen.labels == self.classes.index(name))
     def quick(self, fake: Seen) -> dict:
-        "Fréchet distance, agreement, diversity as a share of the reference's: the mean over classes, and each class."
+        "Frechet distance, agreement, diversity as a share of the reference's: the mean over classes, and each class."
         own = diversity(fake.features, fake.labels)
         shares = {c: own[i] / self.spread[i] for i, c in enumerate(self.classes) if i in own and self.spread.get(i)}
         out = {("frechet", None): gaussian_distance(gaussian(fake.features), self.gaussian),
