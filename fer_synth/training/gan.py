@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'save_stage', 'load_stage', 'sample_grid', 'Meter', 'check_finite', 'Plan', 'Best', 'trouble',
-           'write_line', 'train']
+           'write_line', 'play', 'train']
 
 # %% ../../nbs/41_training.gan.ipynb #cc273a2c
 import itertools, math, sys, time
@@ -137,6 +137,14 @@ def write_line(numbers: dict, stage: str, step: int, run: RunFolder, stats: Stat
         if show: print(f"Warning, {stage}, step {step}: {warning}", file=sys.stderr)
     return stats.log(stage, step, **numbers)
 
+# %% ../../nbs/41_training.gan.ipynb #a29fc5b9
+def play(objective: Objective, step: int, steps: int, meter: Meter) -> None:
+    "One step: the schedule, every phase as often as it wants, and what comes after them."
+    objective.schedule(step, steps)
+    for phase in objective.phases:
+        for i in range(phase.repeats): meter.add(phase.update(step, i))
+    objective.after_step(step)
+
 # %% ../../nbs/41_training.gan.ipynb #856ab412
 def train(
     objective: Objective,   # what to optimise
@@ -163,10 +171,7 @@ def train(
     meter, since, best, lines = Meter(tensors, device), done, Best(tensors, notes), stats.read(stage)
     bar = progress(itertools.count(done), stage, plan.steps, done, show)
     for step in bar:
-        objective.schedule(step, plan.steps or 1 << 60)
-        for phase in objective.phases:
-            for i in range(phase.repeats): meter.add(phase.update(step, i))
-        objective.after_step(step)
+        play(objective, step, plan.steps or 1 << 60, meter)
         now, spent = step + 1, time.perf_counter() - began
         if plan.look(now, spent): bar.total = plan.steps
         last, stop, found = now == plan.steps, run.stop.asked(), {}
@@ -182,6 +187,6 @@ def train(
             check_finite(state := objective.state(), stage, now, run)
             save_stage(run, stage, cfg, state | meter.state() | best.tensors, step=now, spent=round(spent, 2), **best.notes())
         if stop: run.stop.obey(stage, now)
-        if last:
-            bar.close()
-            return spent
+        if last: break
+    bar.close()
+    return spent
