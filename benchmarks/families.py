@@ -17,7 +17,7 @@ from fer_synth import experiment
 from fer_synth.config import RunConfig
 from fer_synth.evaluation.generators import Yardstick, classification_accuracy_score, measures_table
 from fer_synth.recipes import cgan_drawn32, cgan_fer32, wgan_gp_drawn32, wgan_gp_fer32
-from fer_synth.runtime import RunFolder, Stats, cpu_name, derive, image_grid
+from fer_synth.runtime import RunFolder, Stats, cpu_name, image_grid
 
 
 def entries(fer: bool) -> dict[str, RunConfig]:
@@ -53,16 +53,9 @@ def train(cfg: RunConfig, out: Path) -> experiment.Job:
 
 def faces_of(job: experiment.Job, n: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     "Fresh faces of a run's generators, `n` in all, the classes as often as among the real ones."
-    counts = np.array(list(job.counts.values()), float)
-    each, images, labels = np.round(n * counts / counts.sum()).astype(int), [], []
-    for member in experiment.members(job.cfg, job.classes):
-        experiment.load_member(job.run, job.cfg, member, job.device)
-        for c in member.classes:
-            seeds = [derive(job.cfg.seed, what, c, i) for i in range(each[c])]
-            parts = [experiment.draw(member.gen, member.classes.index(c), seeds[i:i + 256], job.device) for i in range(0, len(seeds), 256)]
-            images += parts
-            labels += [np.full(len(seeds), c)]
-    return np.concatenate(images), np.concatenate(labels)
+    gans = experiment.members(job.cfg, job.classes)
+    for member in gans: experiment.load_member(job.run, job.cfg, member, job.device)
+    return experiment.fresh_faces(job, gans, n, what)
 
 
 def measure(name: str, job: experiment.Job, yard: Yardstick, clf: RunConfig, out: Path) -> dict:
