@@ -1,52 +1,123 @@
 """Which GAN makes the better faces in the same time? One at a time, each for so many minutes, measured by one judge that none of them has met.
 
     python benchmarks/families.py --data fer2013.zip --minutes 40 [--only cgan wgan_gp ...] [--out runs/families]
-    python benchmarks/families.py --data fer2013.zip --minutes 10 --ablations --seeds 0 1
+    python benchmarks/families.py --data fer2013.zip --minutes 10 --table ablations --seeds 0 1 --no-cas
+    python benchmarks/families.py --data digits --minutes 3 --table gamma --no-cas
 
 What is finished is not trained again, and what was stopped goes on, so that the hours may be spread over several sittings. Writes
-`families.json`, `families.md` and a grid of faces for each GAN into the folder, and prints the table.
+the table (`families.json`, `families.md`) and a grid of faces for each GAN into the folder, and prints the table.
+
+The tables: `families` against each other; `ablations`, the workhorse with one thing changed; `gamma`, the workhorse with that weight of R1 and R2
+which it takes by itself, and with smaller and larger ones.
 """
 import argparse
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
+import torch
+from torch import nn
 
-from fer_synth import experiment
-from fer_synth.config import RunConfig
-from fer_synth.evaluation.generators import Yardstick, classification_accuracy_score, measures_table
+from fer_synth import experiment, plots
+from fer_synth.config import GanConfig, RunConfig, WarmupConfig, to_dict
+from fer_synth.evaluation.generators import Yardstick, classification_accuracy_score, measures_table, stratified
+from fer_synth.families.cgan import CGan, ProjectionCritic
+from fer_synth.families.known import FAMILIES
+from fer_synth.losses import default_gamma
 from fer_synth.recipes import cgan_drawn32, cgan_fer32, wgan_gp_drawn32, wgan_gp_fer32
-from fer_synth.runtime import RunFolder, Stats, cpu_name, image_grid
+from fer_synth.runtime import RunFolder, Stats, cpu_name, derive, image_grid, load_tensors, save_tensors
+
+
+class JudgedCritic(ProjectionCritic):
+    "The critic of cgan with a second input: the maps of a classifier that has learned the real faces (as in arXiv 2111.01007)."
+    judge = None                # a SimpleCNN; set before the critic is made
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.fixed = [self.judge.eval().requires_grad_(False)]       # in a list, so that it is neither trained nor saved
+        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(64, 96, 4, 2, 1), nn.LeakyReLU(.2), nn.Conv2d(96, 128, 4, 2, 1), nn.LeakyReLU(.2),
+                                  nn.Flatten(), nn.LazyLinear(1))
+    def forward(self, x, y): return super().forward(x, y) + self.head(self.fixed[0].features(x)[1]).squeeze(1)
+
+
+class Judged(CGan):
+    @staticmethod
+    def make_critic(cfg, n_classes, size, channels):
+        critic = JudgedCritic(n_classes, cfg.critic_width, size, channels)
+        critic(torch.zeros(1, channels, size, size), torch.zeros(1, dtype=torch.int64))      # gives the lazy layer its shape
+        return critic
+
+
+FAMILIES["cgan_judged"] = Judged
+
+def plain(name: str) -> str:
+    "A name as a file may have it."
+    return "".join(c for c in name.replace(" ", "-") if c.isalnum() or c in "-_.")
 
 
 def entries(fer: bool) -> dict[str, RunConfig]:
     "The GANs that are compared."
     wgan, cgan = (wgan_gp_fer32(), cgan_fer32()) if fer else (wgan_gp_drawn32(), cgan_drawn32())
-    plain = replace(wgan, gan=replace(wgan.gan, family="vanilla", critic_steps=1, critic_first=0, lr_gen=2e-4, lr_critic=2e-4, penalty_every=4),
+    dcgan = replace(wgan, gan=replace(wgan.gan, family="vanilla", critic_steps=1, critic_first=0, lr_gen=2e-4, lr_critic=2e-4, penalty_every=4),
                     warmup=replace(wgan.warmup, mode="none"))
     each = replace(wgan, gan=replace(wgan.gan, per_class=True), warmup=replace(wgan.warmup, steps=wgan.warmup.steps // 5))
-    return {"wgan_gp for each class": each, "wgan_gp": wgan, "cgan": cgan, "vanilla": plain}
+    return {"wgan_gp for each class": each, "wgan_gp": wgan, "cgan": cgan, "vanilla": dcgan}
 
 
-def ablations(fer: bool) -> dict[str, RunConfig]:
+def ablations(base: RunConfig) -> dict[str, RunConfig]:
     "cgan, and what is left when one thing is taken from it or changed."
-    base = entries(fer)["cgan"]
     change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
     return {"cgan": base, "with augmentation, adaptive": change(augment="adaptive"), "with augmentation, fixed": change(augment="fixed"),
             "without R2": change(r2=False), "without the average": change(ema=0.0), "without warm-up": replace(base, warmup=replace(base.warmup, mode="none")),
-            "hinge": change(loss="hinge"), "non-saturating": change(loss="nonsaturating"), "classes as they occur": change(even=False),
-            "without decay": change(decay=0.0)}
+            "judge's features": change(family="cgan_judged"), "hinge": change(loss="hinge"), "non-saturating": change(loss="nonsaturating"),
+            "classes as they occur": change(even=False), "without decay": change(decay=0.0)}
 
 
-def train(cfg: RunConfig, out: Path) -> experiment.Job:
-    "Begin or go on: judge for the warm-up, warm-up, GAN; no selection and no classifiers."
+def gammas(cfg: RunConfig) -> dict[str, RunConfig]:
+    "cgan with its own gamma for these images, and with multiples of it."
+    images, labels = experiment.prepare(cfg)[0].part("train")
+    own = default_gamma(math.prod(images.shape[1:]), len(labels))
+    name = lambda times: f"gamma {own * times:.3g}" + " (default)" * (times == 1)
+    return {name(times): replace(cfg, gan=replace(cfg.gan, gamma=own * times)) for times in (1, .1, 10)}
+
+
+def base(data: str, out: Path) -> dict[str, RunConfig]:
+    "The families on this data set: FER2013's recipes for any path, those of drawn faces for 'drawn' and for 'digits' (scikit-learn's)."
+    if data in ("drawn", "digits"): rows = entries(False)
+    else: rows = entries(True)
+    source = write_digits(out/"digits") if data == "digits" else data
+    if data == "digits":        # a mirrored digit is none
+        rows = {n: replace(c, data=replace(c.data, size=16), clf=replace(c.clf, epochs=20.0), gan=replace(c.gan, mirror=False)) for n, c in rows.items()}
+    return {name: replace(cfg, data=replace(cfg.data, source=str(source))) for name, cfg in rows.items()}
+
+
+def write_digits(folder: Path) -> Path:
+    "scikit-learn's handwritten digits, 8x8 pixels, as a folder of pictures."
+    from PIL import Image
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    for i, (pixels, digit) in enumerate(zip(digits.images, digits.target)):
+        (folder/str(digit)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15.9).astype(np.uint8)).save(folder/str(digit)/f"{i}.png")
+    return folder
+
+
+def train(cfg: RunConfig, out: Path, judges: Path) -> experiment.Job:
+    "Begin or go on: judge for the warm-up (one for all GANs of a seed), warm-up, GAN; no selection and no classifiers."
     if (out/"config.json").exists():
         folder, cfg = RunFolder.open(out)
         faces, device = experiment.prepare(cfg)
         job = experiment.Job(cfg, folder, Stats(folder), faces, device)
     else: job = experiment.begin(cfg, out, True)
-    judge = experiment.train_judge(job, 0)
+    known, mine = judges/f"judge-{cfg.seed}.safetensors", job.run.checkpoint("judge-0")
+    if known.exists() and not mine.exists():
+        tensors, notes = load_tensors(known)
+        save_tensors(mine, tensors, **{**notes, "config": to_dict(cfg)})
+    JudgedCritic.judge = judge = experiment.train_judge(job, 0)
+    if not known.exists(): shutil.copy(mine, known)
     for member in experiment.members(cfg, job.classes): experiment.train_member(job, member, judge, 1, None)
     return job
 
@@ -58,15 +129,18 @@ def faces_of(job: experiment.Job, n: int, what: str) -> tuple[np.ndarray, np.nda
     return experiment.fresh_faces(job, gans, n, what)
 
 
-def measure(name: str, job: experiment.Job, yard: Yardstick, clf: RunConfig, out: Path) -> dict:
-    "All measures of one run's generator, CAS included, and its grid."
-    images, labels = faces_of(job, yard.n, "measure")
-    found = yard.full(images, labels)
-    found["cas"] = classification_accuracy_score(clf, *faces_of(job, len(job.real[1]), "cas"), job.faces, device=job.device)
+def measure(job: experiment.Job, yard: Yardstick, cas: RunConfig | None) -> dict:
+    "All measures of one run's generator, CAS where its config is given."
+    found = yard.full(*faces_of(job, yard.n, "measure"))
+    if cas: found["cas"] = classification_accuracy_score(cas, *faces_of(job, len(job.real[1]), "cas"), job.faces, device=job.device)
     found["critic_images"] = sum(l["step"] for l in last_lines(job)) * job.cfg.gan.batch * job.cfg.gan.critic_steps
-    grid = np.concatenate([images[labels == c][:12] for c in range(len(job.classes))])
-    image_grid(grid, 12).save(out/f"{name.replace(' ', '-').replace(',', '')}.png")
     return {k: v for k, v in found.items() if k != "worst"}
+
+
+def grid(job: experiment.Job, path: Path, each: int = 12) -> None:
+    "Faces of every class, a row each, as they come."
+    images, labels = faces_of(job, 100 * len(job.classes), "grid")
+    image_grid(np.concatenate([images[labels == c][:each] for c in range(len(job.classes))]), each).save(path)
 
 
 def last_lines(job: experiment.Job) -> list[dict]:
@@ -76,41 +150,74 @@ def last_lines(job: experiment.Job) -> list[dict]:
 
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--data", default="drawn", help="a data set as for fer-synth run; drawn faces when left out")
+    ap.add_argument("--data", default="drawn", help="a data set as for fer-synth run, or 'digits'; drawn faces when left out")
     ap.add_argument("--minutes", type=float, default=40.0, help="time of each GAN, warm-up included")
     ap.add_argument("--seeds", type=int, nargs="+", default=[0])
     ap.add_argument("--only", nargs="+", help="some of the rows")
-    ap.add_argument("--ablations", action="store_true", help="cgan with one thing changed at a time")
+    ap.add_argument("--table", choices=("families", "ablations", "gamma"), default="families")
+    ap.add_argument("--no-cas", action="store_true", help="leave out the classifiers that are trained on generated faces")
     ap.add_argument("--out", type=Path, default=Path("runs/families"))
+    ap.add_argument("--pictures", type=Path, help="folder for the grids and curves; that of --out when left out")
     o = ap.parse_args()
-    fer, found = o.data != "drawn", {}
-    rows = (ablations if o.ablations else entries)(fer)
+    o.pictures = o.pictures or o.out
+    for folder in (o.out, o.pictures): folder.mkdir(parents=True, exist_ok=True)
+    families, found, jobs, steps, yard = base(o.data, o.out), {}, {}, {}, None
+    settle = lambda cfg, seed=0, minutes=40.0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
+        cfg.gan, minutes=minutes, measure_every=0 if cfg.gan.per_class else 250))
+    own = settle(families["cgan"])
+    rows = {"families": lambda _: families, "ablations": ablations, "gamma": gammas}[o.table](own)
     unknown = set(o.only or ()) - set(rows)
     if unknown: raise SystemExit(f"There is no row '{unknown.pop()}'; the rows are: {', '.join(rows)}.")
-    o.out.mkdir(parents=True, exist_ok=True)
-    settle = lambda cfg, seed: replace(cfg, seed=seed, data=replace(cfg.data, source=o.data), rounds=replace(cfg.rounds, count=1),
-                                       gan=replace(cfg.gan, minutes=o.minutes, measure_every=0 if cfg.gan.per_class else 250))
-    first = settle(next(iter(rows.values())), 0)
-    strong = replace(first, recipe="yardstick", clf=replace(first.clf, arch="small_resnet", epochs=8.0 if fer else 6.0, mirror=True, shift=2, one_cycle=True, dropout=.2),
-                     compare=replace(first.compare, arms=("real",)))
-    yard = None
+    strong = replace(own, recipe="yardstick", gan=GanConfig(), warmup=WarmupConfig(), clf=replace(
+        own.clf, arch="small_resnet", epochs={"drawn": 12.0, "digits": 60.0}.get(o.data, 8.0), mirror=o.data != "digits", shift=2, one_cycle=True, dropout=.2))
     for seed in o.seeds:
         for name in o.only or rows:
-            job = train(settle(rows[name], seed), o.out/f"{name.replace(' ', '-').replace(',', '')}-{seed}-{o.minutes:g}min")
-            if yard is None:
-                path = o.out/"yardstick"
-                judging = experiment.Job(strong, RunFolder.open(path)[0] if path.exists() else RunFolder.create(path, strong, {}), None, job.faces, job.device)
-                judging.stats = Stats(judging.run)
-                yard = Yardstick(experiment.train_judge(judging, 0), job.faces, device=job.device)
             key = f"{name}, seed {seed}" if len(o.seeds) > 1 else name
-            done = job.run/"measures.json"
-            if not done.exists(): job.run.json("measures.json", measure(name, job, yard, strong_cas(strong), o.out))
+            jobs[key] = job = train(settle(rows[name], seed, o.minutes), o.out/f"{plain(name)}-{seed}-{o.minutes:g}min", o.out)
+            yard = yard or make_yard(strong, job, o.out/"yardstick")
+            if not (job.run/"measures.json").exists():
+                job.run.json("measures.json", measure(job, yard, None if o.no_cas else strong_cas(strong)))
             found[key] = job.run.read("measures.json")
-            found[key]["millions"] = found[key]["critic_images"] / 1e6
-            text = measures_table(found) + "\n\nreal images through the critic, millions: " + ", ".join(f"{k} {v['millions']:.2f}" for k, v in found.items())
-            (o.out/"families.json").write_text(json.dumps(found, indent=1) + "\n")
-            (o.out/"families.md").write_text(f"{o.minutes:g} minutes each, {cpu_name()}, seeds {o.seeds}\n\n```\n{text}\n```\n")
+            grid(job, o.pictures/f"{o.table}-{plain(key)}.png")
+            steps[key] = sum(l["step"] for l in last_lines(job))
+            text = measures_table(found) + "\n\n" + "\n".join(
+                f"{k}: {n:,} generator steps, {found[k]['critic_images'] / 1e6:.2f} million real images through the critic" for k, n in steps.items())
+            (o.out/f"{o.table}.json").write_text(json.dumps(found, indent=1) + "\n")
+            (o.out/f"{o.table}.md").write_text(f"{o.minutes:g} minutes each, {cpu_name()}, seeds {o.seeds}\n\n```\n{text}\n```\n")
             print(text, flush=True)
+            curves(jobs, o.pictures/f"{o.table}-curves.png")
+
+
+@mpl.rc_context(plots.STYLE)
+def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
+    "What was measured on the way, in the features of the judge of the warm-up, against the real images that the critic has seen."
+    logs = {name: [l for l in job.stats.read() if "frechet" in l] for name, job in jobs.items()}
+    logs = {name: lines for name, lines in logs.items() if lines}
+    if not logs: return
+    job = jobs[next(iter(logs))]
+    yard = Yardstick(experiment.train_judge(job, 0), job.faces, derive(job.cfg.seed, "yardstick"), job.device)
+    share = job.cfg.gan.measure_images / len(job.real[1])
+    rows = stratified(job.real[1], np.round(np.bincount(job.real[1]) * min(1, share)).astype(int), 0)
+    floor = yard.quick(job.real[0][rows], job.real[1][rows])
+    fig, axes = plots.panels(6, plots.WIDE, 2.8, 2.1, 3)
+    for ax, (key, title) in zip(axes, {"frechet": "Frechet distance", "agreement": "Judge agrees", "diversity": "Diversity, real = 1",
+                                       "precision": "Precision", "recall": "Recall", "coverage": "Coverage"}.items()):
+        for (name, lines), (colour, style) in zip(logs.items(), ((c, s) for s in ("-", "--", ":") for c in (plots.BLUE, plots.RED, plots.GREEN, plots.ORANGE))):
+            images = jobs[name].cfg.gan.batch * jobs[name].cfg.gan.critic_steps
+            ax.plot([l["step"] * images / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=name)
+        ax.axhline(floor[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
+        ax.set_title(title)
+        if key == "frechet": ax.set_yscale("log")
+    for ax in axes[3:]: ax.set_xlabel("million real images seen")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    fig.savefig(path)
+
+
+def make_yard(cfg: RunConfig, job: experiment.Job, path: Path) -> Yardstick:
+    "What all GANs are measured by: a stronger classifier than that of the warm-up, trained once."
+    judging = experiment.Job(cfg, RunFolder.open(path)[0] if path.exists() else RunFolder.create(path, cfg, {}), None, job.faces, job.device)
+    judging.stats = Stats(judging.run)
+    return Yardstick(experiment.train_judge(judging, 0), job.faces, device=job.device)
 
 
 def strong_cas(cfg: RunConfig) -> RunConfig:

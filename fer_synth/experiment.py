@@ -27,7 +27,7 @@ from .losses import VGGFeatures
 from .processes import barrier, check_share, join_processes, place, spread
 from .models.blocks import latents_of
 from .models.classifier import make_classifier
-from .runtime import RunFolder, Stats, default_folder, derive, environment, image_grid, peak_memory_gib, progress, start
+from .runtime import RunFolder, Stats, default_folder, derive, environment, image_grid, load_tensors, peak_memory_gib, progress, start
 from .selection import (SelectionRule, agreement, blank, class_scores, density, fit_temperature, precision_warnings, quotas, radii,
                                  score_pool, select, selection_rows, selection_warnings, summarise, threshold_curve, thresholds, views,
                                  write_selection, write_validation)
@@ -206,7 +206,7 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
         with job.stage("warmup-1"): spent = warm_up(job, member, judge, gen)
         minutes = max(minutes - spent / 60, minutes / 20)
     batches = gan_batches(job, member, round, kept, seed)
-    begun = sum(load_stage(job.run, f"gan-{r}{member.suffix}", cfg)[1]["step"] for r in range(1, round))
+    begun = sum(load_tensors(job.run.checkpoint(f"gan-{r}{member.suffix}"), True)[1]["step"] for r in range(1, round))
     objective = family(cfg.gan, gen, critic, batches, derive(seed, "round", round), job.device, begun)
     if before: objective.load(before[0])
     spread([t for net in objective.modules.values() for t in net.state_dict().values()])
@@ -540,7 +540,7 @@ def slow_down(folder: RunFolder, cfg: RunConfig, factor: float) -> RunConfig:
     "Change the learning rates of a run in its config.json, and write down in changes.json what they were."
     gan = replace(cfg.gan, lr_gen=cfg.gan.lr_gen * factor, lr_critic=cfg.gan.lr_critic * factor)
     changes = folder.read("changes.json") if (folder/"changes.json").exists() else []
-    steps = {p.stem: load_stage(folder, p.stem, cfg)[1]["step"] for p in sorted((folder/"checkpoints").glob("gan-*.safetensors"))}
+    steps = {p.stem: load_tensors(p, True)[1]["step"] for p in sorted((folder/"checkpoints").glob("gan-*.safetensors"))}
     folder.json("changes.json", [*changes, {"at": steps, **{k: [getattr(cfg.gan, k), getattr(gan, k)] for k in ("lr_gen", "lr_critic")}}])
     cfg = replace(cfg, gan=gan)
     save_config(cfg, folder/"config.json")

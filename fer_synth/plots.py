@@ -231,9 +231,11 @@ def training_curves(
     penalties = {"penalty": (BLUE, "-", "gradient penalty"), "r1": (BLUE, "-", "R1"), "r2": (RED, "--", "R2")}
     shares = {"agreement": (BLUE, "-", "judge agrees"), "diversity": (RED, "--", "diversity, real = 1"),
               "strength": (GREEN, ":", "augmentation")}
+    spread = {"precision": (BLUE, "-", "precision"), "recall": (RED, "--", "recall"), "coverage": (GREEN, ":", "coverage")}
     todo = [("Warm-up loss", "warmup", {"loss": (BLUE, "-", "")}), ("Critic's gap, real − generated", "gan", {"gap": (BLUE, "-", "")}),
             ("GAN losses", "gan", loss), ("Penalties", "gan", penalties),
             ("Frechet distance of the faces", "gan", {"frechet": (BLUE, "-", "")}), ("Measures of the faces", "gan", shares),
+            ("Real and generated faces overlap", "gan", spread),
             ("Judges: train —, validation - -", "judge", None), ("Compared: validation loss", "compare", None)]
     has = {(line["stage"].split("-")[0], key) for line in stats for key in line}
     todo = [t for t in todo if any((t[1], key) in has for key in t[2] or ("stage",))]

@@ -132,12 +132,15 @@ def save_tensors(
     return write_atomic(path, save(data, {"notes": json.dumps(notes, sort_keys=True)}))
 
 # %% ../nbs/02_runtime.ipynb #ab17163d
-def load_tensors(path) -> tuple[dict[str, torch.Tensor], dict]:  # tensors, notes
+def load_tensors(
+    path,
+    notes_only: bool = False,  # leave the tensors on the disk; {} in their place
+) -> tuple[dict[str, torch.Tensor], dict]:  # tensors, notes
     "Read what `save_tensors` wrote; a damaged file is a `UserError` that names it."
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, "pt") as f: notes = json.loads((f.metadata() or {}).get("notes", "{}"))
-        return load_file(path), notes
+        return {} if notes_only else load_file(path), notes
     except FileNotFoundError: raise UserError(f"{path} does not exist.") from None
     except (SafetensorError, ValueError) as e:
         raise UserError(f"{path} is not a whole safetensors file ({e}); delete it to start this stage again.") from None

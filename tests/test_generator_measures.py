@@ -387,7 +387,8 @@ def test_numbers_agree_with_the_functions(lab):
     assert math.isclose(found["diversity"]["value"], np.mean([own[c] / other[c] for c in range(5)]), rel_tol=1e-6)
     assert math.isclose(real.features.var(0).mean(), 1, rel_tol=1e-6)
     quick = yard.quick(images, labels)
-    assert set(quick) == {"frechet", "agreement", "diversity"} and all(math.isclose(v, found[k]["value"], rel_tol=1e-9) for k, v in quick.items())
+    assert set(quick) == {"frechet", "agreement", "diversity", "precision", "recall", "density", "coverage"}
+    assert all(math.isclose(v, found[k]["value"], rel_tol=1e-9) for k, v in quick.items())
 
 
 def test_the_floor_is_what_training_images_score(lab):

@@ -23,6 +23,7 @@ from ..data.batches import to_float
 from ..data.faces import Faces
 from ..data.rows import pick_rows
 from .metrics import scores
+from ..losses import fill_from_file
 from ..runtime import RunFolder, Stats, derive
 from ..selection import radii, squared_distances
 from ..training.classifier import judge_features, predict, train_classifier
@@ -48,14 +49,8 @@ class InceptionFeatures(nn.Module):
     NAME = "inception_v3_google-0cc3c7bd.pth"
     def __init__(self, path=None):
         super().__init__()
-        path = Path(path or Path(torch.hub.get_dir())/"checkpoints"/self.NAME)
-        if not path.exists():
-            raise UserError(f"{path} does not exist; fetch it once with torchvision.models.inception_v3(weights='DEFAULT'), "
-                            "or use the judge's features.")
         net = torchvision.models.inception_v3(weights=None, aux_logits=True, transform_input=False, init_weights=False)
-        try: net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as e:      # whatever a file can hold instead
-            raise UserError(f"{path} is not torchvision's Inception-v3 ({type(e).__name__}); delete it and fetch it again.") from None
+        fill_from_file(net, "inception_v3", path, self.NAME, "use the judge's features")
         net.fc = nn.Identity()
         self.net = net.requires_grad_(False).eval()
     def forward(self, x):
@@ -410,7 +405,7 @@ class Seen:
 
 # %% ../../nbs/62_evaluation.generators.ipynb #3afd4ec2
 class Reference:
-    "Held-out real faces, ready to be compared with; numbers come by (measure, class name), the name None for all classes."
+    "Held-out real faces, ready to be compared with."
     def __init__(self, seen: Seen, classes, k: int = 5):
         self.seen, self.classes, self.k = seen, tuple(classes), k
         self.gaussian, self.spread = gaussian(seen.features), diversity(seen.features, seen.labels)
@@ -418,17 +413,12 @@ class Reference:
         self.radii = {c: radii(seen.features[rows], k) for c, rows in self.rows.items()}
     def rows_of(self, seen: Seen, name) -> np.ndarray:
         return np.arange(len(seen.labels)) if name is None else np.flatnonzero(seen.labels == self.classes.index(name))
-    def quick(self, fake: Seen) -> dict:
-        "Frechet distance, agreement, diversity as a share of the reference's: the mean over classes, and each class."
+    def numbers(self, fake: Seen) -> dict:
+        "By (measure, class name), the name None for all: Frechet distance, agreement, diversity, precision, recall, density, coverage."
         own = diversity(fake.features, fake.labels)
         shares = {c: own[i] / self.spread[i] for i, c in enumerate(self.classes) if i in own and self.spread.get(i)}
-        out = {("frechet", None): gaussian_distance(gaussian(fake.features), self.gaussian),
-               ("agreement", None): float((fake.said == fake.labels).mean())}
+        out = {("frechet", None): gaussian_distance(gaussian(fake.features), self.gaussian)} | {("diversity", c): v for c, v in shares.items()}
         if shares: out["diversity", None] = float(np.mean(list(shares.values())))
-        return out | {("diversity", c): v for c, v in shares.items()}
-    def numbers(self, fake: Seen) -> dict:
-        "Those, with agreement by class, and precision, recall, density, coverage of all and by class."
-        out = self.quick(fake)
         for c, rows in self.rows.items():
             mine = fake.part(self.rows_of(fake, c))
             if not (len(mine.labels) and len(rows)): continue
@@ -503,9 +493,9 @@ class Yardstick:
         return {"near_copies": pixel_neighbours(images, self.train[0], device=self.device),
                 "near_copies_features": feature_neighbours(features, mirrored, self.known.features)}
     def quick(self, images, labels) -> dict[str, float]:
-        "Numbers to log during training: frechet, agreement, diversity (share of real). Compare them at one number of images."
+        "What `full` measures of all classes together, less kernel and copies, to be logged during training. Compare at one number of images."
         seen = self.see(*check_images(images, labels, self.faces))
-        return {m: v for (m, c), v in self.reference.quick(seen).items() if c is None}
+        return {m: v for (m, c), v in self.reference.numbers(seen).items() if c is None}
     def full(self, images, labels) -> dict: return measure_generator(self, *check_images(images, labels, self.faces))
 
 # %% ../../nbs/62_evaluation.generators.ipynb #266a5426
