@@ -1,6 +1,7 @@
 """How fast is training here, against a plain loop and against the machine's roof?
 
     python benchmarks/bench.py [--seconds 8] [--repeats 3] [--only classifier cgan]
+    python benchmarks/bench.py --profile cgan      # where a step's time goes, operator by operator
 
 The classifier of the original work, and one training step of each family of GANs, in fer_synth's loop and in a plain one: the same networks and
 losses, but the default memory layout and allocator, and a DataLoader with two workers. Each measurement runs in a process of its own, since the
@@ -142,13 +143,27 @@ def measure(what: str, how: str, seconds: float) -> dict:
     return {"rate": found, "roof": (before + roof()) / 2, "gflop": flops(step, period) / images, "peak": peak, "ready": ready}
 
 
+def profile(what: str, lines: int = 10) -> str:
+    "The operators that take the most time by themselves, over as many steps as it takes for every kind of step to occur."
+    from torch.profiler import ProfilerActivity, profile as watch
+    step, _, period = KINDS[what]["fer_synth"]()
+    for i in range(3): step(i)
+    with watch(activities=[ProfilerActivity.CPU]) as seen:
+        for i in range(2 * period): step(3 + i)
+    found = sorted(seen.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    whole = sum(e.self_cpu_time_total for e in found)
+    return "\n".join(f"{e.self_cpu_time_total / whole:6.1%}  {e.count / 2 / period:6.1f} calls a step  {e.key}" for e in found[:lines])
+
+
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--seconds", type=float, default=8.0, help="length of one measurement")
     ap.add_argument("--repeats", type=int, default=3, help="measurements of each kind")
     ap.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    ap.add_argument("--profile", choices=KINDS, help="print where the time of a step goes, and nothing else")
     ap.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     o = ap.parse_args()
+    if o.profile: return print(profile(o.profile))
     if o.one: return print(json.dumps(measure(*o.one, o.seconds)))
     found = {(what, how): [] for what in o.only for how in KINDS[what]}
     for i, (what, how) in itertools.product(range(o.repeats), found):

@@ -41,7 +41,7 @@ def wgan_gp_fer32() -> RunConfig:
 def cgan_gan(**changes) -> GanConfig:
     "The settings of `cgan` that the recipes share; `changes` are fields of `GanConfig`."
     return GanConfig(**dict(family="cgan", gen_width=48, critic_width=32, critic_steps=2, critic_first=0,
-                            lr_gen=1.5e-4, lr_critic=5e-4, beta1=0.0, penalty_every=16, ema=0.999, even=True, decay=0.3,
+                            batch=32, lr_gen=3e-4, lr_critic=1e-3, beta1=0.0, penalty_every=16, ema=0.999, even=True, decay=0.3,
                             measure_every=250) | changes)
 
 # %% ../nbs/01_recipes.ipynb #c404ab67
@@ -54,7 +54,7 @@ def cgan_drawn32() -> RunConfig:
 def cgan_fer32() -> RunConfig:
     "Conditional GAN on FER2013, five emotions, 32x32 grey; an hour and a half on two cores."
     base = wgan_gp_fer32()
-    return replace(base, recipe="cgan_fer32", gan=cgan_gan(steps=12000, later_steps=3000, sample_every=500, measure_every=500))
+    return replace(base, recipe="cgan_fer32", gan=cgan_gan(steps=24000, later_steps=6000, sample_every=1000, measure_every=1000))
 
 # %% ../nbs/01_recipes.ipynb #88b943c8
 def vanilla_drawn32() -> RunConfig:

@@ -421,7 +421,7 @@ def test_measures(
 
 # %% ../../nbs/86_widgets.monitor.ipynb #a08500a2
 PANELS = (("Losses", (("warm-up", plots.GREEN, "-."), ("critic", plots.RED, "-"), ("generator", plots.BLUE, "--"))),
-          ("Critic's gap, and gradient penalty", (("gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"))),
+          ("Critic's gap, and penalties", (("gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"), ("R2", plots.GREEN, "--"))),
           ("Accuracy on validation faces", (("judge", "black", "-"), *((a, c, s) for a, (c, _, s) in plots.ARMS.items()))))
 
 # %% ../../nbs/86_widgets.monitor.ipynb #10574358
@@ -479,7 +479,8 @@ def curve_points(
     found, starts = {}, round_starts(state)
     for stage, lines in state.stages.items():
         kind, number = stage.split("-")[:2]
-        wanted = {"gan": ((0, "loss_critic", "critic"), (0, "loss_gen", "generator"), (1, "gap", "gap"), (1, "penalty", "penalty")),
+        wanted = {"gan": ((0, "loss_critic", "critic"), (0, "loss_gen", "generator"), (1, "gap", "gap"), (1, "penalty", "penalty"),
+                          (1, "r1", "R1"), (1, "r2", "R2")),
                   "warmup": () if starts else ((0, "loss", "warm-up"),), "judge": ((2, "val_accuracy", "judge"),),
                   "compare": ((2, "val_accuracy", number),)}
         for panel, key, name in wanted.get(kind, ()):
