@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIZE, CLASSES, ROWS, CLF_BATCH, GAN_BATCH = 32, 5, 20_000, 256, 64
+SIZE, CLASSES, ROWS, CLF_BATCH = 32, 5, 20_000, 256
 FAMILIES = ("cgan", "wgan_gp", "vanilla")
 
 
@@ -115,9 +115,9 @@ def game(family: str, plain: bool):
     from fer_synth.runtime import start
     device = torch.device("cpu") if plain else start("cpu")
     cfg = {"cgan": cgan_fer32, "wgan_gp": wgan_gp_fer32, "vanilla": vanilla_drawn32}[family]().gan
-    batches = Batches(*faces(), GAN_BATCH, 0, "gan", device=device, mirror=True)
+    batches = Batches(*faces(), cfg.batch, 0, "gan", device=device, mirror=True)
     if plain:
-        stream = loader(GAN_BATCH)
+        stream = loader(cfg.batch)
         type(batches).__getitem__ = lambda self, k: next(stream)
     playing = KNOWN[family](cfg, *(make(cfg, CLASSES, SIZE, 1, 0) for make in (make_generator, make_critic)), batches, 0, device)
 
@@ -125,7 +125,7 @@ def game(family: str, plain: bool):
         for phase in playing.phases:
             for k in range(phase.repeats): phase.update(i, k)
         playing.after_step(i)
-    return step, GAN_BATCH * cfg.critic_steps, cfg.penalty_every
+    return step, cfg.batch * cfg.critic_steps, cfg.penalty_every
 
 
 KINDS = {"classifier": {"plain": plain_classifier, "fer_synth": our_classifier}} | {
@@ -176,8 +176,8 @@ def main() -> None:
 
     from fer_synth.runtime import cpu_name
     middle = lambda key, value: statistics.median(value(v) for v in found[key])
-    lines = ["Training at 32x32 grey: the original's classifier at batch 256, and a step of each GAN at batch 64, where the images are the real ones that the critic is",
-             f"shown. {cpu_name()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; medians of {o.repeats} turns of {o.seconds:g} s. Made by `make bench`.", "",
+    lines = ["Training at 32x32 grey: the original's classifier at batch 256, and a step of each GAN at the batch of its",
+             f"recipe, where the images are the real ones that the critic is shown. {cpu_name()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; medians of {o.repeats} turns of {o.seconds:g} s. Made by `make bench`.", "",
              "| what | loop | images/s | against plain | GFLOP an image | share of the matrix-product roof | peak memory, GiB | start to first step, s |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for what, how in found:

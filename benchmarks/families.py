@@ -7,8 +7,8 @@
 What is finished is not trained again, and what was stopped goes on, so that the hours may be spread over several sittings. Writes
 the table (`families.json`, `families.md`) and a grid of faces for each GAN into the folder, and prints the table.
 
-The tables: `families` against each other; `ablations`, the workhorse with one thing changed; `gamma`, the workhorse with that weight of R1 and R2
-which it takes by itself, and with smaller and larger ones.
+The tables: `families` against each other; `ablations`, the workhorse with one thing changed; `tuning`, how its batch and rates were found;
+`gamma`, the workhorse with that weight of R1 and R2 which it takes by itself, and with smaller and larger ones.
 """
 import argparse
 import json
@@ -51,7 +51,20 @@ class Judged(CGan):
         return critic
 
 
-FAMILIES["cgan_judged"] = Judged
+class DeepCritic(ProjectionCritic):
+    "The critic of cgan with one more residual block, at its finest resolution."
+    def __init__(self, n_classes: int = 5, width: int = 32, *more):
+        super().__init__(n_classes, width, *more)
+        self.fine = nn.Sequential(nn.LeakyReLU(.2), nn.Conv2d(width, width, 3, 1, 1), nn.LeakyReLU(.2), nn.Conv2d(width, width, 3, 1, 1))
+        self.first.register_forward_hook(lambda _, __, out: out + self.fine(out))
+
+
+class Deep(CGan):
+    @staticmethod
+    def make_critic(cfg, n_classes, size, channels): return DeepCritic(n_classes, cfg.critic_width, size, channels)
+
+
+FAMILIES |= {"cgan_judged": Judged, "cgan_deep": Deep}
 
 def plain(name: str) -> str:
     "A name as a file may have it."
@@ -74,6 +87,16 @@ def ablations(base: RunConfig) -> dict[str, RunConfig]:
             "without R2": change(r2=False), "without the average": change(ema=0.0), "without warm-up": replace(base, warmup=replace(base.warmup, mode="none")),
             "judge's features": change(family="cgan_judged"), "hinge": change(loss="hinge"), "non-saturating": change(loss="nonsaturating"),
             "classes as they occur": change(even=False), "without decay": change(decay=0.0)}
+
+
+def tuning(base: RunConfig) -> dict[str, RunConfig]:
+    "Batch and rates, from where cgan began to where it is, and what did not help."
+    change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
+    first = change(batch=64, lr_gen=1.5e-4, lr_critic=5e-4)
+    return {"batch 64, rates 1.5e-4 and 5e-4": first, "the same without warm-up": replace(first, warmup=replace(base.warmup, mode="none")),
+            "batch 64, rates 3e-4 and 1e-3": change(batch=64), "batch 32, rates 3e-4 and 1e-3": base, "rates fall from the start": change(decay=1.0),
+            "so, critic's rate 5e-4": change(decay=1.0, lr_critic=5e-4), "so, beta1 0.5": change(decay=1.0, beta1=0.5),
+            "so, deeper critic": change(decay=1.0, family="cgan_deep")}
 
 
 def gammas(cfg: RunConfig) -> dict[str, RunConfig]:
@@ -154,7 +177,7 @@ def main() -> None:
     ap.add_argument("--minutes", type=float, default=40.0, help="time of each GAN, warm-up included")
     ap.add_argument("--seeds", type=int, nargs="+", default=[0])
     ap.add_argument("--only", nargs="+", help="some of the rows")
-    ap.add_argument("--table", choices=("families", "ablations", "gamma"), default="families")
+    ap.add_argument("--table", choices=("families", "ablations", "tuning", "gamma"), default="families")
     ap.add_argument("--no-cas", action="store_true", help="leave out the classifiers that are trained on generated faces")
     ap.add_argument("--out", type=Path, default=Path("runs/families"))
     ap.add_argument("--pictures", type=Path, help="folder for the grids and curves; that of --out when left out")
@@ -165,7 +188,7 @@ def main() -> None:
     settle = lambda cfg, seed=0, minutes=40.0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
         cfg.gan, minutes=minutes, measure_every=0 if cfg.gan.per_class else 250))
     own = settle(families["cgan"])
-    rows = {"families": lambda _: families, "ablations": ablations, "gamma": gammas}[o.table](own)
+    rows = {"families": lambda _: families, "ablations": ablations, "tuning": tuning, "gamma": gammas}[o.table](own)
     unknown = set(o.only or ()) - set(rows)
     if unknown: raise SystemExit(f"There is no row '{unknown.pop()}'; the rows are: {', '.join(rows)}.")
     strong = replace(own, recipe="yardstick", gan=GanConfig(), warmup=WarmupConfig(), clf=replace(
