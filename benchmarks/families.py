@@ -20,6 +20,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.ticker import FormatStrFormatter
 from torch import nn
 
 from fer_synth import experiment, plots
@@ -230,7 +231,9 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
             ax.plot([l["step"] * images / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=name)
         ax.axhline(floor[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
         ax.set_title(title)
-        if key == "frechet": ax.set_yscale("log")
+        if key == "frechet":
+            ax.set_yscale("log")
+            for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): axis(FormatStrFormatter("%g"))
     for ax in axes[3:]: ax.set_xlabel("million real images seen")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     fig.savefig(path)
