@@ -270,7 +270,8 @@ def advice(
     if score is not None and len(score):
         best = np.sort(score)[::-1]
         would = math.floor(100 * best[min(entry["quota"], len(best)) - 1]) / 100
-        if chance < would < entry["threshold"]: tips.append(f"lower its threshold to {would:.2f} (selection.class_thresholds, or in the file of the rule)")
+        if chance < would < entry["threshold"]:
+            tips.append(f"lower its threshold to {would:.2f} (selection.class_thresholds, or in the file of the rule)")
     return tips + ["train the GAN longer (gan.steps)"]
 
 # %% ../nbs/50_selection.ipynb #c5f9feb7

@@ -417,7 +417,8 @@ class Reference:
         "By (measure, class name), the name None for all: Frechet distance, agreement, diversity, precision, recall, density, coverage."
         own = diversity(fake.features, fake.labels)
         shares = {c: own[i] / self.spread[i] for i, c in enumerate(self.classes) if i in own and self.spread.get(i)}
-        out = {("frechet", None): gaussian_distance(gaussian(fake.features), self.gaussian)} | {("diversity", c): v for c, v in shares.items()}
+        out = {("diversity", c): v for c, v in shares.items()}
+        out["frechet", None] = gaussian_distance(gaussian(fake.features), self.gaussian)
         if shares: out["diversity", None] = float(np.mean(list(shares.values())))
         for c, rows in self.rows.items():
             mine = fake.part(self.rows_of(fake, c))
@@ -493,7 +494,7 @@ class Yardstick:
         return {"near_copies": pixel_neighbours(images, self.train[0], device=self.device),
                 "near_copies_features": feature_neighbours(features, mirrored, self.known.features)}
     def quick(self, images, labels) -> dict[str, float]:
-        "What `full` measures of all classes together, less kernel and copies, to be logged during training. Compare at one number of images."
+        "Measures of all classes together, less kernel and copies, to be logged during training. Compare at one number of images."
         seen = self.see(*check_images(images, labels, self.faces))
         return {m: v for (m, c), v in self.reference.numbers(seen).items() if c is None}
     def full(self, images, labels) -> dict: return measure_generator(self, *check_images(images, labels, self.faces))

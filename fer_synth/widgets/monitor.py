@@ -381,8 +381,9 @@ def how_far(
 # %% ../../nbs/86_widgets.monitor.ipynb #30c687c7
 NUMBERS = {"loss_critic": "loss of the critic", "loss_gen": "loss of the generator", "gap": "gap, real − generated",
            "penalty": "gradient penalty", "r1": "R1", "r2": "R2", "strength": "augmentation strength", "frechet": "Frechet distance",
-           "agreement": "judge agrees", "diversity": "diversity, real = 1", "precision": "precision of the faces",
-           "recall": "recall of the faces", "density": "density of the faces", "coverage": "coverage of the faces", "images_per_s": "images a second"}
+           "agreement": "judge agrees", "diversity": "diversity, real = 1",
+           "precision": "precision of the faces", "recall": "recall of the faces", "density": "density of the faces",
+           "coverage": "coverage of the faces", "images_per_s": "images a second"}
 
 # %% ../../nbs/86_widgets.monitor.ipynb #d056f42f
 def measures(
@@ -421,7 +422,8 @@ def test_measures(
 
 # %% ../../nbs/86_widgets.monitor.ipynb #a08500a2
 PANELS = (("Losses", (("warm-up", plots.GREEN, "-."), ("critic", plots.RED, "-"), ("generator", plots.BLUE, "--"))),
-          ("Critic's gap, and penalties", (("gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"), ("R2", plots.GREEN, "--"))),
+          ("Critic's gap, and penalties", (("gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"),
+                                           ("R2", plots.GREEN, "--"))),
           ("Accuracy on validation faces", (("judge", "black", "-"), *((a, c, s) for a, (c, _, s) in plots.ARMS.items()))))
 
 # %% ../../nbs/86_widgets.monitor.ipynb #10574358
