@@ -67,6 +67,7 @@ class Deep(CGan):
 
 FAMILIES |= {"cgan_judged": Judged, "cgan_deep": Deep}
 
+
 def plain(name: str) -> str:
     "A name as a file may have it."
     return "".join(c for c in name.replace(" ", "-") if c.isalnum() or c in "-_.")
