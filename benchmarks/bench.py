@@ -113,6 +113,7 @@ def game(family: str, plain: bool):
     from fer_synth.families.known import FAMILIES as KNOWN, make_critic, make_generator
     from fer_synth.recipes import cgan_fer32, vanilla_drawn32, wgan_gp_fer32
     from fer_synth.runtime import start
+    from fer_synth.training.gan import Meter, play
     device = torch.device("cpu") if plain else start("cpu")
     cfg = {"cgan": cgan_fer32, "wgan_gp": wgan_gp_fer32, "vanilla": vanilla_drawn32}[family]().gan
     batches = Batches(*faces(), cfg.batch, 0, "gan", device=device, mirror=True)
@@ -121,10 +122,7 @@ def game(family: str, plain: bool):
         type(batches).__getitem__ = lambda self, k: next(stream)
     playing = KNOWN[family](cfg, *(make(cfg, CLASSES, SIZE, 1, 0) for make in (make_generator, make_critic)), batches, 0, device)
 
-    def step(i):
-        for phase in playing.phases:
-            for k in range(phase.repeats): phase.update(i, k)
-        playing.after_step(i)
+    def step(i): play(playing, i, 1 << 60, Meter())
     return step, cfg.batch * cfg.critic_steps, cfg.penalty_every
 
 

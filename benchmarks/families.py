@@ -186,7 +186,7 @@ def main() -> None:
     o = ap.parse_args()
     o.pictures = o.pictures or o.out
     for folder in (o.out, o.pictures): folder.mkdir(parents=True, exist_ok=True)
-    families, found, jobs, steps, yard = base(o.data, o.out), {}, {}, {}, None
+    families, found, jobs, steps, yard, floor = base(o.data, o.out), {}, {}, {}, None, None
     settle = lambda cfg, seed=0, minutes=40.0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
         cfg.gan, minutes=minutes, measure_every=0 if cfg.gan.per_class else 250))
     own = settle(families["cgan"])
@@ -199,37 +199,58 @@ def main() -> None:
         for name in o.only or rows:
             key = f"{name}, seed {seed}" if len(o.seeds) > 1 else name
             jobs[key] = job = train(settle(rows[name], seed, o.minutes), o.out/f"{plain(name)}-{seed}-{o.minutes:g}min", o.out)
-            yard = yard or make_yard(strong, job, o.out/"yardstick")
+            yard, floor = yard or make_yard(strong, job, o.out/"yardstick"), floor or quick_floor(job)
             if not (job.run/"measures.json").exists():
                 job.run.json("measures.json", measure(job, yard, None if o.no_cas else strong_cas(strong)))
             found[key] = job.run.read("measures.json")
             grid(job, o.pictures/f"{o.table}-{plain(key)}.png")
             steps[key] = sum(l["step"] for l in last_lines(job))
-            text = measures_table(found) + "\n\n" + "\n".join(
+            text = measures_table(found) + over_seeds(found, o.seeds) + "\n\n" + "\n".join(
                 f"{k}: {n:,} generator steps, {found[k]['critic_images'] / 1e6:.2f} million real images through the critic" for k, n in steps.items())
             (o.out/f"{o.table}.json").write_text(json.dumps(found, indent=1) + "\n")
             (o.out/f"{o.table}.md").write_text(f"{o.minutes:g} minutes each, {cpu_name()}, seeds {o.seeds}\n\n```\n{text}\n```\n")
             print(text, flush=True)
-            curves(jobs, o.pictures/f"{o.table}-curves.png")
+            curves(jobs, floor, o.pictures/f"{o.table}-curves.png")
+
+
+def over_seeds(found: dict[str, dict], seeds: list[int]) -> str:
+    "A second table, where there is more than one seed: the mean over the seeds, and half their range."
+    if len(seeds) == 1: return ""
+    rows = {}
+    for key, r in found.items(): rows.setdefault(key.rpartition(", seed ")[0], []).append(r["measures"])
+    def joined(entries):
+        values, floors = [e["value"] for e in entries], [e["floor"] for e in entries]
+        return {"value": float(np.mean(values)), "low": min(values), "high": max(values), "floor": floors[0]}
+    means = {name: {"measures": {m: joined([r[m] for r in runs]) for m in runs[0]}} for name, runs in rows.items() if len(runs) == len(seeds)}
+    return "\n\nMeans over the seeds, with half their range:\n\n" + measures_table(means) if means else ""
+
+
+def quick_floor(job: experiment.Job) -> dict[str, float]:
+    "What training faces score in the measures on the way, by the judge of the warm-up."
+    yard = Yardstick(experiment.train_judge(job, 0), job.faces, derive(job.cfg.seed, "yardstick"), job.device)
+    share = job.cfg.gan.measure_images / len(job.real[1])
+    rows = stratified(job.real[1], np.round(np.bincount(job.real[1]) * min(1, share)).astype(int), 0)
+    return yard.quick(job.real[0][rows], job.real[1][rows])
 
 
 @mpl.rc_context(plots.STYLE)
-def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
+def curves(jobs: dict[str, experiment.Job], floor: dict[str, float], path: Path) -> None:
     "What was measured on the way, in the features of the judge of the warm-up, against the real images that the critic has seen."
     logs = {name: [l for l in job.stats.read() if "frechet" in l] for name, job in jobs.items()}
     logs = {name: lines for name, lines in logs.items() if lines}
     if not logs: return
-    job = jobs[next(iter(logs))]
-    yard = Yardstick(experiment.train_judge(job, 0), job.faces, derive(job.cfg.seed, "yardstick"), job.device)
-    share = job.cfg.gan.measure_images / len(job.real[1])
-    rows = stratified(job.real[1], np.round(np.bincount(job.real[1]) * min(1, share)).astype(int), 0)
-    floor = yard.quick(job.real[0][rows], job.real[1][rows])
+    rows, looks = list(dict.fromkeys(name.rpartition(", seed ")[0] or name for name in logs)), {}
+    for name in logs:                # the seeds of a row look alike and have one line in the legend
+        row = name.rpartition(", seed ")[0] or name
+        i = rows.index(row)
+        first = row not in (label for _, _, label in looks.values())
+        looks[name] = (plots.BLUE, plots.RED, plots.GREEN, plots.ORANGE)[i % 4], ("-", "--", ":")[i // 4 % 3], row if first else None
     fig, axes = plots.panels(6, plots.WIDE, 2.8, 2.1, 3)
     for ax, (key, title) in zip(axes, {"frechet": "Frechet distance", "agreement": "Judge agrees", "diversity": "Diversity, real = 1",
                                        "precision": "Precision", "recall": "Recall", "coverage": "Coverage"}.items()):
-        for (name, lines), (colour, style) in zip(logs.items(), ((c, s) for s in ("-", "--", ":") for c in (plots.BLUE, plots.RED, plots.GREEN, plots.ORANGE))):
-            images = jobs[name].cfg.gan.batch * jobs[name].cfg.gan.critic_steps
-            ax.plot([l["step"] * images / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=name)
+        for name, lines in logs.items():
+            images, colour, style, label = jobs[name].cfg.gan.batch * jobs[name].cfg.gan.critic_steps, *looks[name]
+            ax.plot([l["step"] * images / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=label)
         ax.axhline(floor[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
         ax.set_title(title)
         if key == "frechet":

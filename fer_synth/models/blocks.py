@@ -42,9 +42,9 @@ class AdaIN(nn.Module):
         self.affine = nn.Linear(d, 2 * channels)
     def forward(self, x, style):
         scale, shift = self.affine(style)[:, :, None, None].chunk(2, 1)
-        var, mean = torch.var_mean(x, (2, 3), keepdim=True, correction=0)
-        scale = (1 + scale) * torch.rsqrt(var + 1e-5)
-        return torch.addcmul(shift - mean * scale, x, scale)
+        x = x - x.mean((2, 3), keepdim=True)     # `var_mean` is several times slower in the channels-last layout
+        scale = (1 + scale) * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-5)
+        return torch.addcmul(shift, x, scale)
 
 # %% ../../nbs/20_models.blocks.ipynb #538c14b1
 class UpBlock(nn.Module):
