@@ -89,14 +89,17 @@ class Plan:
     def __init__(self, run: RunFolder, stage: str, steps: int, minutes: float = 0.0):
         self.run, self.stage, self.seconds = run, stage, 60 * minutes
         self.steps = self.read(run).get(stage) if minutes else steps     # None: not known yet
+        self.mark = None         # step and seconds from which the rate is taken
     @staticmethod
     def read(run: RunFolder) -> dict[str, int]: return run.read("plan.json") if (run/"plan.json").exists() else {}
     def look(self, done: int, spent: float) -> bool:
-        "Plan, once a twentieth of the time is spent; returns whether it was done now."
+        "Plan, once a twentieth of the time went into steps like those to come; returns whether it was done now."
         if self.steps is not None or done < 16: return False
         spent = agree(spent)
-        if spent < self.seconds / 20: return False
-        self.steps = max(done + 1, round(done * self.seconds / spent))
+        self.mark = self.mark or (done, spent)       # before it came the critic's head start and the first, slow steps
+        n, took = done - self.mark[0], spent - self.mark[1]
+        if n < 16 or took < self.seconds / 20: return False
+        self.steps = done + max(1, round(n * (self.seconds - spent) / took))
         self.run.json("plan.json", {**self.read(self.run), self.stage: self.steps})
         return True
 
