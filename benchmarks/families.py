@@ -3,6 +3,7 @@
     python benchmarks/families.py --data fer2013.zip --minutes 40 [--only cgan wgan_gp ...] [--out runs/families]
     python benchmarks/families.py --data fer2013.zip --minutes 10 --table ablations --seeds 0 1 --no-cas
     python benchmarks/families.py --data digits --minutes 3 --table gamma --no-cas
+    python benchmarks/families.py --curves runs/fer32 [more runs of the same data]      # only draws what was measured on the way
 
 What is finished is not trained again, and what was stopped goes on, so that the hours may be spread over several sittings. Writes
 the table (`families.json`, `families.md`) and a grid of faces for each GAN into the folder, and prints the table.
@@ -15,6 +16,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -130,13 +132,17 @@ def write_digits(folder: Path) -> Path:
     return folder
 
 
+def opened(path: Path) -> experiment.Job:
+    "The job of a run folder that is there."
+    folder, cfg = RunFolder.open(path)
+    faces, device = experiment.prepare(cfg)
+    return experiment.Job(cfg, folder, Stats(folder), faces, device)
+
+
 def train(cfg: RunConfig, out: Path, judges: Path) -> experiment.Job:
     "Begin or go on: judge for the warm-up (one for all GANs of a seed), warm-up, GAN; no selection and no classifiers."
-    if (out/"config.json").exists():
-        folder, cfg = RunFolder.open(out)
-        faces, device = experiment.prepare(cfg)
-        job = experiment.Job(cfg, folder, Stats(folder), faces, device)
-    else: job = experiment.begin(cfg, out, True)
+    job = opened(out) if (out/"config.json").exists() else experiment.begin(cfg, out, True)
+    cfg = job.cfg
     known, mine = judges/f"judge-{cfg.seed}.safetensors", job.run.checkpoint("judge-0")
     if known.exists() and not mine.exists():
         tensors, notes = load_tensors(known)
@@ -183,10 +189,12 @@ def main() -> None:
     ap.add_argument("--no-cas", action="store_true", help="leave out the classifiers that are trained on generated faces")
     ap.add_argument("--out", type=Path, default=Path("runs/families"))
     ap.add_argument("--pictures", type=Path, help="folder for the grids and curves; that of --out when left out")
+    ap.add_argument("--curves", type=Path, nargs="+", help="run folders; draw their measures against the images seen (curves.png), and train nothing")
     o = ap.parse_args()
-    o.pictures = o.pictures or o.out
+    o.pictures = o.pictures or (o.curves[0]/"figures" if o.curves else o.out)
+    if o.curves: return curves({path.name: opened(path) for path in o.curves}, o.pictures/"curves.png")
     for folder in (o.out, o.pictures): folder.mkdir(parents=True, exist_ok=True)
-    families, found, jobs, steps, yard, floor = base(o.data, o.out), {}, {}, {}, None, None
+    families, found, jobs, steps, yard = base(o.data, o.out), {}, {}, {}, None
     settle = lambda cfg, seed=0, minutes=40.0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
         cfg.gan, minutes=minutes, measure_every=0 if cfg.gan.per_class else 250))
     own = settle(families["cgan"])
@@ -199,7 +207,7 @@ def main() -> None:
         for name in o.only or rows:
             key = f"{name}, seed {seed}" if len(o.seeds) > 1 else name
             jobs[key] = job = train(settle(rows[name], seed, o.minutes), o.out/f"{plain(name)}-{seed}-{o.minutes:g}min", o.out)
-            yard, floor = yard or make_yard(strong, job, o.out/"yardstick"), floor or quick_floor(job)
+            yard = yard or make_yard(strong, job, o.out/"yardstick")
             if not (job.run/"measures.json").exists():
                 job.run.json("measures.json", measure(job, yard, None if o.no_cas else strong_cas(strong)))
             found[key] = job.run.read("measures.json")
@@ -210,7 +218,7 @@ def main() -> None:
             (o.out/f"{o.table}.json").write_text(json.dumps(found, indent=1) + "\n")
             (o.out/f"{o.table}.md").write_text(f"{o.minutes:g} minutes each, {cpu_name()}, seeds {o.seeds}\n\n```\n{text}\n```\n")
             print(text, flush=True)
-            curves(jobs, floor, o.pictures/f"{o.table}-curves.png")
+            curves(jobs, o.pictures/f"{o.table}-curves.png")
 
 
 def over_seeds(found: dict[str, dict], seeds: list[int]) -> str:
@@ -225,8 +233,21 @@ def over_seeds(found: dict[str, dict], seeds: list[int]) -> str:
     return "\n\nMeans over the seeds, with half their range:\n\n" + measures_table(means) if means else ""
 
 
-def quick_floor(job: experiment.Job) -> dict[str, float]:
-    "What training faces score in the measures on the way, by the judge of the warm-up."
+def on_the_way(job: experiment.Job) -> list[dict]:
+    "The lines of the log with measures, and the real images seen by then as \"seen\", over all rounds."
+    found, before = [], {}
+    for line in job.stats.read():
+        if "frechet" not in line: continue
+        steps = line["step"] + sum(n for stage, n in before.items() if stage != line["stage"])
+        found.append(line | {"seen": steps * job.cfg.gan.batch * job.cfg.gan.critic_steps})
+        before[line["stage"]] = line["step"]
+    return found
+
+
+@lru_cache
+def quick_floor(path: Path) -> dict[str, float]:
+    "What training faces score in the measures on the way, by the judge of a run's warm-up."
+    job = opened(path)
     yard = Yardstick(experiment.train_judge(job, 0), job.faces, derive(job.cfg.seed, "yardstick"), job.device)
     share = job.cfg.gan.measure_images / len(job.real[1])
     rows = stratified(job.real[1], np.round(np.bincount(job.real[1]) * min(1, share)).astype(int), 0)
@@ -234,11 +255,12 @@ def quick_floor(job: experiment.Job) -> dict[str, float]:
 
 
 @mpl.rc_context(plots.STYLE)
-def curves(jobs: dict[str, experiment.Job], floor: dict[str, float], path: Path) -> None:
+def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
     "What was measured on the way, in the features of the judge of the warm-up, against the real images that the critic has seen."
-    logs = {name: [l for l in job.stats.read() if "frechet" in l] for name, job in jobs.items()}
+    logs = {name: on_the_way(job) for name, job in jobs.items()}
     logs = {name: lines for name, lines in logs.items() if lines}
     if not logs: return
+    floor = quick_floor(jobs[next(iter(logs))].run.path)
     rows, looks = list(dict.fromkeys(name.rpartition(", seed ")[0] or name for name in logs)), {}
     for name in logs:                # the seeds of a row look alike and have one line in the legend
         row = name.rpartition(", seed ")[0] or name
@@ -249,8 +271,8 @@ def curves(jobs: dict[str, experiment.Job], floor: dict[str, float], path: Path)
     for ax, (key, title) in zip(axes, {"frechet": "Frechet distance", "agreement": "Judge agrees", "diversity": "Diversity, real = 1",
                                        "precision": "Precision", "recall": "Recall", "coverage": "Coverage"}.items()):
         for name, lines in logs.items():
-            images, colour, style, label = jobs[name].cfg.gan.batch * jobs[name].cfg.gan.critic_steps, *looks[name]
-            ax.plot([l["step"] * images / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=label)
+            colour, style, label = looks[name]
+            ax.plot([l["seen"] / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=label)
         ax.axhline(floor[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
         ax.set_title(title)
         if key == "frechet":
