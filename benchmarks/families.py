@@ -22,7 +22,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.ticker import FormatStrFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from torch import nn
 
 from fer_synth import experiment, plots
@@ -277,7 +277,9 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
         ax.set_title(title)
         if key == "frechet":
             ax.set_yscale("log")
-            for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): axis(FormatStrFormatter("%g"))
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
     for ax in axes[3:]: ax.set_xlabel("million real images seen")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     fig.savefig(path)
