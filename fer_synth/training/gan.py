@@ -89,16 +89,17 @@ class Plan:
     def __init__(self, run: RunFolder, stage: str, steps: int, minutes: float = 0.0):
         self.run, self.stage, self.seconds = run, stage, 60 * minutes
         self.steps = self.read(run).get(stage) if minutes else steps     # None: not known yet
-        self.mark = None         # step and seconds from which the rate is taken
+        self.mark, self.looks = None, [] if self.steps is not None else [1/20, 1/4, 1/2]
     @staticmethod
     def read(run: RunFolder) -> dict[str, int]: return run.read("plan.json") if (run/"plan.json").exists() else {}
     def look(self, done: int, spent: float) -> bool:
-        "Plan, once a twentieth of the time went into steps like those to come; returns whether it was done now."
-        if self.steps is not None or done < 16: return False
+        "Plan, every 16 steps at most, once these shares of the time went into steps like those to come; returns whether it was done now."
+        if not self.looks or done < 16 or done % 16: return False
         spent = agree(spent)
         self.mark = self.mark or (done, spent)       # before it came the critic's head start and the first, slow steps
         n, took = done - self.mark[0], spent - self.mark[1]
-        if n < 16 or took < self.seconds / 20: return False
+        if not n or took < self.seconds * self.looks[0]: return False
+        self.looks = [share for share in self.looks if took < self.seconds * share]
         self.steps = done + max(1, round(n * (self.seconds - spent) / took))
         self.run.json("plan.json", {**self.read(self.run), self.stage: self.steps})
         return True
