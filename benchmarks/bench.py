@@ -4,9 +4,9 @@
     python benchmarks/bench.py --profile cgan      # where a step's time goes, operator by operator
 
 The classifier of the original work, and one training step of each family of GANs, in fer_synth's loop and in a plain one: the same networks and
-losses, but the default memory layout and allocator, and a DataLoader with two workers. Each measurement runs in a process of its own, since the
-allocator is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits all of them. Writes
-benchmarks/RESULTS.md.
+losses, but the default memory layout and allocator, and a DataLoader with two workers; cgan's loop also in bfloat16. Each measurement runs in
+a process of its own, since the allocator is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits
+all of them. Writes benchmarks/RESULTS.md.
 """
 import argparse
 import itertools
@@ -105,22 +105,27 @@ def our_classifier():
     return lambda i: update(state, batches, i, 10**6, 0), CLF_BATCH, 1
 
 
-def game(family: str, plain: bool):
+def game(family: str, plain: bool, precision: str = "auto"):
     "One generator step with its critic steps; images are the real ones that the critic is shown."
     import torch
     if plain: torch.channels_last = torch.contiguous_format      # before the package is imported: every layout stays the default one
+    from dataclasses import replace
+
     from fer_synth.data.batches import Batches
     from fer_synth.families.known import FAMILIES as KNOWN, make_critic, make_generator
+    from fer_synth.models.classifier import SimpleCNN
     from fer_synth.recipes import cgan_fer32, vanilla_drawn32, wgan_gp_fer32
     from fer_synth.runtime import start
     from fer_synth.training.gan import Meter, play
     device = torch.device("cpu") if plain else start("cpu")
     cfg = {"cgan": cgan_fer32, "wgan_gp": wgan_gp_fer32, "vanilla": vanilla_drawn32}[family]().gan
+    cfg = replace(cfg, precision=precision)
     batches = Batches(*faces(), cfg.batch, 0, "gan", device=device, mirror=True)
+    judge = SimpleCNN(CLASSES, SIZE, 1).to(device, memory_format=torch.channels_last)
     if plain:
         stream = loader(cfg.batch)
         type(batches).__getitem__ = lambda self, k: next(stream)
-    playing = KNOWN[family](cfg, *(make(cfg, CLASSES, SIZE, 1, 0) for make in (make_generator, make_critic)), batches, 0, device)
+    playing = KNOWN[family](cfg, *(make(cfg, CLASSES, SIZE, 1, 0) for make in (make_generator, make_critic)), batches, 0, device, judge=judge)
 
     def step(i): play(playing, i, 1 << 60, Meter())
     return step, cfg.batch * cfg.critic_steps, cfg.penalty_every
@@ -128,6 +133,7 @@ def game(family: str, plain: bool):
 
 KINDS = {"classifier": {"plain": plain_classifier, "fer_synth": our_classifier}} | {
     f: {"plain": lambda f=f: game(f, True), "fer_synth": lambda f=f: game(f, False)} for f in FAMILIES}
+KINDS["cgan"]["bf16"] = lambda: game("cgan", False, "bf16")      # the same loop in bfloat16, which only cgan knows
 
 
 def measure(what: str, how: str, seconds: float) -> dict:

@@ -35,25 +35,6 @@ from fer_synth.recipes import cgan_drawn32, cgan_fer32, wgan_gp_drawn32, wgan_gp
 from fer_synth.runtime import RunFolder, Stats, cpu_name, derive, image_grid, load_tensors, save_tensors
 
 
-class JudgedCritic(ProjectionCritic):
-    "The critic of cgan with a second input: the maps of a classifier that has learned the real faces (as in arXiv 2111.01007)."
-    judge = None                # a SimpleCNN; set before the critic is made
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.fixed = [self.judge.eval().requires_grad_(False)]       # in a list, so that it is neither trained nor saved
-        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(64, 96, 4, 2, 1), nn.LeakyReLU(.2), nn.Conv2d(96, 128, 4, 2, 1), nn.LeakyReLU(.2),
-                                  nn.Flatten(), nn.LazyLinear(1))
-    def forward(self, x, y): return super().forward(x, y) + self.head(self.fixed[0].features(x)[1]).squeeze(1)
-
-
-class Judged(CGan):
-    @staticmethod
-    def make_critic(cfg, n_classes, size, channels):
-        critic = JudgedCritic(n_classes, cfg.critic_width, size, channels)
-        critic(torch.zeros(1, channels, size, size), torch.zeros(1, dtype=torch.int64))      # gives the lazy layer its shape
-        return critic
-
-
 class DeepCritic(ProjectionCritic):
     "The critic of cgan with one more residual block, at its finest resolution."
     def __init__(self, n_classes: int = 5, width: int = 32, *more):
@@ -67,7 +48,7 @@ class Deep(CGan):
     def make_critic(cfg, n_classes, size, channels): return DeepCritic(n_classes, cfg.critic_width, size, channels)
 
 
-FAMILIES |= {"cgan_judged": Judged, "cgan_deep": Deep}
+FAMILIES |= {"cgan_deep": Deep}
 
 
 def plain(name: str) -> str:
@@ -89,12 +70,14 @@ def ablations(base: RunConfig) -> dict[str, RunConfig]:
     change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
     return {"cgan": base, "with augmentation, adaptive": change(augment="adaptive"), "with augmentation, fixed": change(augment="fixed"),
             "without R2": change(r2=False), "without the average": change(ema=0.0), "without warm-up": replace(base, warmup=replace(base.warmup, mode="none")),
-            "judge's features": change(family="cgan_judged"), "hinge": change(loss="hinge"), "non-saturating": change(loss="nonsaturating"),
+            "without the judge's maps": change(projected=False), "relativistic": change(loss="relativistic"),
+            "relativistic without the judge's maps": change(loss="relativistic", projected=False), "non-saturating": change(loss="nonsaturating"),
             "classes as they occur": change(even=False), "without decay": change(decay=0.0)}
 
 
 def tuning(base: RunConfig) -> dict[str, RunConfig]:
-    "Batch and rates, from where cgan began to where it is, and what did not help."
+    "Batch and rates, from where cgan began to where it is, and what did not help; with the loss and the critic that it had then."
+    base = replace(base, gan=replace(base.gan, loss="relativistic", projected=False))
     change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
     first = change(batch=64, lr_gen=1.5e-4, lr_critic=5e-4)
     return {"batch 64, rates 1.5e-4 and 5e-4": first, "the same without warm-up": replace(first, warmup=replace(base.warmup, mode="none")),
@@ -108,7 +91,7 @@ def gammas(cfg: RunConfig) -> dict[str, RunConfig]:
     images, labels = experiment.prepare(cfg)[0].part("train")
     own = default_gamma(math.prod(images.shape[1:]), len(labels))
     name = lambda times: f"gamma {own * times:.3g}" + " (default)" * (times == 1)
-    return {name(times): replace(cfg, gan=replace(cfg.gan, gamma=own * times)) for times in (1, .1, 10)}
+    return {name(times): replace(cfg, gan=replace(cfg.gan, gamma=own * times)) for times in (1, .3, .1, 10)}
 
 
 def base(data: str, out: Path) -> dict[str, RunConfig]:
@@ -147,7 +130,7 @@ def train(cfg: RunConfig, out: Path, judges: Path) -> experiment.Job:
     if known.exists() and not mine.exists():
         tensors, notes = load_tensors(known)
         save_tensors(mine, tensors, **{**notes, "config": to_dict(cfg)})
-    JudgedCritic.judge = judge = experiment.train_judge(job, 0)
+    judge = experiment.train_judge(job, 0)
     if not known.exists(): shutil.copy(mine, known)
     for member in experiment.members(cfg, job.classes): experiment.train_member(job, member, judge, 1, None)
     return job
@@ -164,7 +147,8 @@ def measure(job: experiment.Job, yard: Yardstick, cas: RunConfig | None) -> dict
     "All measures of one run's generator, CAS where its config is given."
     found = yard.full(*faces_of(job, yard.n, "measure"))
     if cas: found["cas"] = classification_accuracy_score(cas, *faces_of(job, len(job.real[1]), "cas"), job.faces, device=job.device)
-    found["critic_images"] = sum(l["step"] for l in last_lines(job)) * job.cfg.gan.batch * job.cfg.gan.critic_steps
+    last = {l["stage"]: l["step"] for l in job.stats.read() if l["stage"].startswith("gan-")}      # of each GAN
+    found["critic_images"] = sum(last.values()) * job.cfg.gan.batch * job.cfg.gan.critic_steps
     return {k: v for k, v in found.items() if k != "worst"}
 
 
@@ -172,11 +156,6 @@ def grid(job: experiment.Job, path: Path, each: int = 12) -> None:
     "Faces of every class, a row each, as they come."
     images, labels = faces_of(job, 100 * len(job.classes), "grid")
     image_grid(np.concatenate([images[labels == c][:each] for c in range(len(job.classes))]), each).save(path)
-
-
-def last_lines(job: experiment.Job) -> list[dict]:
-    "The last line of each GAN's log."
-    return list({l["stage"]: l for l in job.stats.read() if l["stage"].startswith("gan-")}.values())
 
 
 def main() -> None:
@@ -212,7 +191,7 @@ def main() -> None:
                 job.run.json("measures.json", measure(job, yard, None if o.no_cas else strong_cas(strong)))
             found[key] = job.run.read("measures.json")
             grid(job, o.pictures/f"{o.table}-{plain(key)}.png")
-            steps[key] = sum(l["step"] for l in last_lines(job))
+            steps[key] = found[key]["critic_images"] // (job.cfg.gan.batch * job.cfg.gan.critic_steps)
             text = measures_table(found) + over_seeds(found, o.seeds) + "\n\n" + "\n".join(
                 f"{k}: {n:,} generator steps, {found[k]['critic_images'] / 1e6:.2f} million real images through the critic" for k, n in steps.items())
             (o.out/f"{o.table}.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -104,6 +104,7 @@ class GanConfig:
     mirror: bool = True  # show the critic mirrored faces too
     augment: Literal["none", "fixed", "adaptive"] = "none"  # change what the critic sees, real and generated alike (cgan)
     augment_strength: float = 0.3  # probability of each change when augment is fixed
+    projected: bool = False  # the critic looks through the first judge's maps too, as in projected GANs (cgan)
     even: bool = False  # show all classes equally often, not as often as they occur (cgan)
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the networks' arithmetic (cgan); auto is bf16 on a GPU that has it
     measure_every: int = 0  # generator steps between two measurements of the faces; 0 measures never

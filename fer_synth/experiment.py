@@ -207,7 +207,7 @@ def train_member(job: Job, member: Member, judge, round: int, kept) -> None:
         minutes = max(minutes - spent / 60, minutes / 20)
     batches = gan_batches(job, member, round, kept, seed)
     begun = sum(load_tensors(job.run.checkpoint(f"gan-{r}{member.suffix}"), True)[1]["step"] for r in range(1, round))
-    objective = family(cfg.gan, gen, critic, batches, derive(seed, "round", round), job.device, begun)
+    objective = family(cfg.gan, gen, critic, batches, derive(seed, "round", round), job.device, begun, judge)
     if before: objective.load(before[0])
     spread([t for net in objective.modules.values() for t in net.state_dict().values()])
     with job.stage(f"gan-{round}"):

@@ -11,9 +11,10 @@ from fer_synth import experiment
 from fer_synth.config import UserError, save_config
 from fer_synth.families import known
 from fer_synth.losses import GAME_LOSSES
+from fer_synth.models.classifier import SimpleCNN
 from fer_synth.recipes import get_recipe, tiny_cgan, tiny_wgan_gp
 from fer_synth.report import make_report
-from fer_synth.runtime import RunFolder, Stopped, load_tensors
+from fer_synth.runtime import RunFolder, Stopped, load_tensors, seeded
 from fer_synth.training.objectives import Game
 
 
@@ -95,7 +96,7 @@ def test_cgan_stopped_in_the_middle_and_resumed_equals_one_that_was_not(tmp_path
     for name in ("gan-1", "gan-2"):
         a, b = (load_tensors(p/"checkpoints"/f"{name}.safetensors")[0] for p in (whole, again))
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-    assert any(k.startswith("best/") for k in a) and "strength/value" in a
+    assert any(k.startswith("best/") for k in a) and {"strength/value", "critic/view.down.weight"} <= a.keys()
 
 
 def test_the_pool_is_drawn_by_the_best_generator_when_that_is_asked_for(tmp_path, monkeypatch):
@@ -135,18 +136,21 @@ def test_a_breakdown_says_what_is_good_and_how_to_go_on(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="slower is 0"): experiment.resume(path, show=False, slower=0)
 
 
-@pytest.mark.parametrize("loss", ["hinge", "nonsaturating"])
+@pytest.mark.parametrize("loss", ["hinge", "nonsaturating", "relativistic"])
 @pytest.mark.parametrize("augment", ["none", "fixed"])
 def test_every_game_of_cgan_trains_in_bf16_too(loss, augment):
     "Finite numbers in 16 bits, and near those in 32."
     from fer_synth.data.batches import Batches
     images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.uint8)
+    with seeded(0, "judge"): judge = SimpleCNN(2, 16)
     found = {}
     for precision in ("fp32", "bf16"):
         cfg = replace(get_recipe("tiny_cgan").gan, loss=loss, augment=augment, precision=precision)
         nets = (make(cfg, 2, 16, 1, 0) for make in (known.make_generator, known.make_critic))
-        game = known.FAMILIES["cgan"](cfg, *nets, Batches(images, np.arange(40) % 2, cfg.batch, 0, "gan"), 0, "cpu")
+        game = known.FAMILIES["cgan"](cfg, *nets, Batches(images, np.arange(40) % 2, cfg.batch, 0, "gan"), 0, "cpu", judge=judge)
         found[precision] = [{k: float(v) for k, v in game.critic_update(k).items()} for k in range(4)]
+    with seeded(0, "judge"): as_before = SimpleCNN(2, 16)
+    assert all(torch.equal(a, b) for a, b in zip(judge.state_dict().values(), as_before.state_dict().values()))      # whom the critic looks through stays as it is
     for a, b in zip(found["fp32"], found["bf16"]):
         assert a.keys() == b.keys() and all(np.isfinite(list(b.values())))
         assert b["loss_critic"] == pytest.approx(a["loss_critic"], rel=.1, abs=.05)      # eight bits of precision, four Adam steps

@@ -128,8 +128,10 @@ class Players(Objective):
         seed: int,         # decides latents and where a penalty looks
         device,
         begun: int = 0,    # generator steps that these networks played in earlier rounds
+        judge=None,        # classifier of the real images, for a family that wants its features
     ):
-        self.cfg, self.gen, self.critic, self.batches, self.seed, self.device, self.begun = cfg, gen, critic, batches, seed, device, begun
+        self.cfg, self.gen, self.critic, self.batches, self.seed, self.device = cfg, gen, critic, batches, seed, device
+        self.begun, self.judge = begun, judge
         self.ema = copy.deepcopy(gen).requires_grad_(False).eval()
         self.modules, betas = {"gen": gen, "critic": critic, "ema": self.ema}, (cfg.beta1, cfg.beta2)
         self.rates = {"gen": cfg.lr_gen, "critic": cfg.lr_critic}
