@@ -68,16 +68,20 @@ def entries(fer: bool) -> dict[str, RunConfig]:
 def ablations(base: RunConfig) -> dict[str, RunConfig]:
     "cgan, and what is left when one thing is taken from it or changed."
     change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
-    return {"cgan": base, "with augmentation, adaptive": change(augment="adaptive"), "with augmentation, fixed": change(augment="fixed"),
+    return {"cgan": base, "without augmentation": change(augment="none"), "with augmentation, fixed": change(augment="fixed"),
             "without R2": change(r2=False), "without the average": change(ema=0.0), "without warm-up": replace(base, warmup=replace(base.warmup, mode="none")),
-            "without the judge's maps": change(projected=False), "relativistic": change(loss="relativistic"),
-            "relativistic without the judge's maps": change(loss="relativistic", projected=False), "non-saturating": change(loss="nonsaturating"),
-            "classes as they occur": change(even=False), "without decay": change(decay=0.0)}
+            "relativistic": change(loss="relativistic"), "without the judge's maps": change(projected=False), "as it began": as_it_began(base),
+            "non-saturating": change(loss="nonsaturating"), "classes as they occur": change(even=False), "without decay": change(decay=0.0)}
+
+
+def as_it_began(base: RunConfig) -> RunConfig:
+    "cgan with the loss and the critic that it had first: relativistic, no view of the judge's maps, no augmentation."
+    return replace(base, gan=replace(base.gan, loss="relativistic", projected=False, augment="none"))
 
 
 def tuning(base: RunConfig) -> dict[str, RunConfig]:
     "Batch and rates, from where cgan began to where it is, and what did not help; with the loss and the critic that it had then."
-    base = replace(base, gan=replace(base.gan, loss="relativistic", projected=False))
+    base = as_it_began(base)
     change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
     first = change(batch=64, lr_gen=1.5e-4, lr_critic=5e-4)
     return {"batch 64, rates 1.5e-4 and 5e-4": first, "the same without warm-up": replace(first, warmup=replace(base.warmup, mode="none")),

@@ -89,7 +89,7 @@ class JudgeView(nn.Module):
 
 # %% ../../nbs/45_families.cgan.ipynb #77a3c0bf
 class CGan(Game):
-    "Conditional game: relativistic, hinge or non-saturating, with lazy R1 and R2, and differentiable augmentation."
+    "Conditional game: hinge, relativistic or non-saturating, with lazy R1 and R2, a view of the judge's maps, and differentiable augmentation."
     def __init__(self, cfg: GanConfig, gen, critic, batches, seed: int, device, begun: int = 0, judge=None):
         if cfg.projected:
             if judge is None: raise UserError("gan.projected is on, but there is no judge; give CGan a classifier of the real images.")
