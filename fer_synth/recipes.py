@@ -40,7 +40,8 @@ def wgan_gp_fer32() -> RunConfig:
 # %% ../nbs/01_recipes.ipynb #ab8ad83d
 def cgan_gan(**changes) -> GanConfig:
     "The settings of `cgan` that the recipes share; `changes` are fields of `GanConfig`."
-    return GanConfig(**dict(family="cgan", loss="hinge", projected=True, augment="adaptive", gen_width=48, critic_width=32, critic_steps=2, critic_first=0,
+    return GanConfig(**dict(family="cgan", loss="hinge", projected=True, augment="adaptive",
+                            gen_width=48, critic_width=32, critic_steps=2, critic_first=0,
                             batch=32, lr_gen=3e-4, lr_critic=1e-3, beta1=0.0, penalty_every=16, ema=0.999, even=True, decay=0.3,
                             measure_every=250) | changes)
 

@@ -154,3 +154,9 @@ def test_every_game_of_cgan_trains_in_bf16_too(loss, augment):
     for a, b in zip(found["fp32"], found["bf16"]):
         assert a.keys() == b.keys() and all(np.isfinite(list(b.values())))
         assert b["loss_critic"] == pytest.approx(a["loss_critic"], rel=.1, abs=.05)      # eight bits of precision, four Adam steps
+
+
+def test_a_critic_without_the_judge_that_it_shall_look_through_is_refused():
+    cfg = tiny_cgan().gan
+    nets = (make(cfg, 2, 16, 1, 0) for make in (known.make_generator, known.make_critic))
+    with pytest.raises(UserError, match="there is no judge"): known.FAMILIES["cgan"](cfg, *nets, None, 0, "cpu")
