@@ -462,8 +462,7 @@ class Neighbours:
             yield start, x @ real.T - own - (real * real).sum(1) / 2
     def exact(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         "The distance of each standardised image to the real face in the row beside it, (N,)."
-        gaps = x.astype(np.float64) - standardise(self.images[rows])
-        return np.sqrt((gaps * gaps).mean(1))
+        return np.sqrt(np.square(x.astype(np.float64) - standardise(self.images[rows])).mean(1))
     def fit(self, images: np.ndarray) -> None:
         "Raise `UserError` when pictures cannot be compared."
         (c, h, w), (k, y, x) = self.images.shape[1:], images.shape[1:]

@@ -582,8 +582,7 @@ class MonitorView(Panel):
         self.caption.value = html.escape(caption(self.state))
         if self.pressed is not None and self.clock() - self.pressed > 10: self.pressed = None
         self.stop.description, self.stop.disabled = stop_text(self.state, self.stoppable, self.pressed is not None), not self.stoppable
-        text, wrong = self.words()
-        self.say(text, wrong)
+        self.say(*self.words())
     def words(self) -> tuple[str, bool]:
         "The sentence of the status line, and whether it is about something that went wrong."
         return sentence(self.state), False
@@ -663,8 +662,7 @@ class TrainingMonitor(MonitorView):
         "Look at the records once and draw what changed; whether anything did. Errors go to the status line."
         with self.lock:
             try:
-                new = self.state.read()
-                self.due = self.due or new
+                self.due |= (new := self.state.read())
                 if self.due: self.show_pictures()
                 self.due = False
                 self.show_words()
