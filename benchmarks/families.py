@@ -2,7 +2,7 @@
 
     python benchmarks/families.py --data fer2013.zip --minutes 40 [--only cgan wgan_gp ...] [--out runs/families]
     python benchmarks/families.py --data fer2013.zip --minutes 10 --table ablations --seeds 0 1 --no-cas
-    python benchmarks/families.py --data digits --minutes 3 --table gamma --no-cas
+    python benchmarks/families.py --data digits --steps 600 --table gamma --no-cas      # equal steps instead, where the machine's speed changes
     python benchmarks/families.py --curves runs/fer32 [more runs of the same data]      # only draws what was measured on the way
 
 What is finished is not trained again, and what was stopped goes on, so that the hours may be spread over several sittings. Writes
@@ -49,6 +49,7 @@ class Deep(CGan):
 
 
 FAMILIES |= {"cgan_deep": Deep}
+LAST = "without the average"        # an ablation that needs no training: the last weights of cgan's own
 
 
 def plain(name: str) -> str:
@@ -69,7 +70,7 @@ def ablations(base: RunConfig) -> dict[str, RunConfig]:
     "cgan, and what is left when one thing is taken from it or changed."
     change = lambda **gan: replace(base, gan=replace(base.gan, **gan))
     return {"cgan": base, "without augmentation": change(augment="none"), "with augmentation, fixed": change(augment="fixed"),
-            "without R2": change(r2=False), "without the average": change(ema=0.0), "without warm-up": replace(base, warmup=replace(base.warmup, mode="none")),
+            "without R2": change(r2=False), LAST: base, "without warm-up": replace(base, warmup=replace(base.warmup, mode="none")),
             "relativistic": change(loss="relativistic"), "without the judge's maps": change(projected=False), "as it began": as_it_began(base),
             "non-saturating": change(loss="nonsaturating"), "classes as they occur": change(even=False), "without decay": change(decay=0.0)}
 
@@ -140,25 +141,29 @@ def train(cfg: RunConfig, out: Path, judges: Path) -> experiment.Job:
     return job
 
 
-def faces_of(job: experiment.Job, n: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    "Fresh faces of a run's generators, `n` in all, the classes as often as among the real ones."
+def faces_of(job: experiment.Job, n: int, what: str, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    "Fresh faces of a run's generators, `n` in all, the classes as often as among the real ones; with `last`, of their last weights and not of the average."
     gans = experiment.members(job.cfg, job.classes)
-    for member in gans: experiment.load_member(job.run, job.cfg, member, job.device)
+    for member in gans:
+        number = experiment.load_member(job.run, job.cfg, member, job.device)
+        if not last: continue
+        tensors, _ = experiment.load_stage(job.run, f"gan-{number}{member.suffix}", job.cfg)
+        member.gen.load_state_dict({k.removeprefix("gen/"): v for k, v in tensors.items() if k.startswith("gen/")})
     return experiment.fresh_faces(job, gans, n, what)
 
 
-def measure(job: experiment.Job, yard: Yardstick, cas: RunConfig | None) -> dict:
+def measure(job: experiment.Job, yard: Yardstick, cas: RunConfig | None, last: bool = False) -> dict:
     "All measures of one run's generator, CAS where its config is given."
-    found = yard.full(*faces_of(job, yard.n, "measure"))
-    if cas: found["cas"] = classification_accuracy_score(cas, *faces_of(job, len(job.real[1]), "cas"), job.faces, device=job.device)
+    found = yard.full(*faces_of(job, yard.n, "measure", last))
+    if cas: found["cas"] = classification_accuracy_score(cas, *faces_of(job, len(job.real[1]), "cas", last), job.faces, device=job.device)
     last = {l["stage"]: l["step"] for l in job.stats.read() if l["stage"].startswith("gan-")}      # of each GAN
     found["critic_images"] = sum(last.values()) * job.cfg.gan.batch * job.cfg.gan.critic_steps
     return {k: v for k, v in found.items() if k != "worst"}
 
 
-def grid(job: experiment.Job, path: Path, each: int = 12) -> None:
+def grid(job: experiment.Job, path: Path, last: bool = False, each: int = 12) -> None:
     "Faces of every class, a row each, as they come."
-    images, labels = faces_of(job, 100 * len(job.classes), "grid")
+    images, labels = faces_of(job, 100 * len(job.classes), "grid", last)
     image_grid(np.concatenate([images[labels == c][:each] for c in range(len(job.classes))]), each).save(path)
 
 
@@ -166,6 +171,7 @@ def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--data", default="drawn", help="a data set as for fer-synth run, or 'digits'; drawn faces when left out")
     ap.add_argument("--minutes", type=float, default=40.0, help="time of each GAN, warm-up included")
+    ap.add_argument("--steps", type=int, help="generator steps of each GAN instead of minutes: for rows whose steps cost the same, on a machine with other work")
     ap.add_argument("--seeds", type=int, nargs="+", default=[0])
     ap.add_argument("--only", nargs="+", help="some of the rows")
     ap.add_argument("--table", choices=("families", "ablations", "tuning", "gamma"), default="families")
@@ -178,8 +184,9 @@ def main() -> None:
     if o.curves: return curves({path.name: opened(path) for path in o.curves}, o.pictures/"curves.png")
     for folder in (o.out, o.pictures): folder.mkdir(parents=True, exist_ok=True)
     families, found, jobs, steps, yard = base(o.data, o.out), {}, {}, {}, None
-    settle = lambda cfg, seed=0, minutes=40.0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
-        cfg.gan, minutes=minutes, measure_every=0 if cfg.gan.per_class else 250))
+    budget = f"{o.steps} steps" if o.steps else f"{o.minutes:g} minutes"
+    settle = lambda cfg, seed=0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
+        cfg.gan, steps=o.steps or cfg.gan.steps, minutes=0.0 if o.steps else o.minutes, measure_every=0 if cfg.gan.per_class else 250))
     own = settle(families["cgan"])
     rows = {"families": lambda _: families, "ablations": ablations, "tuning": tuning, "gamma": gammas}[o.table](own)
     unknown = set(o.only or ()) - set(rows)
@@ -189,17 +196,19 @@ def main() -> None:
     for seed in o.seeds:
         for name in o.only or rows:
             key = f"{name}, seed {seed}" if len(o.seeds) > 1 else name
-            jobs[key] = job = train(settle(rows[name], seed, o.minutes), o.out/f"{plain(name)}-{seed}-{o.minutes:g}min", o.out)
+            last, record = name == LAST, "measures-last.json" if name == LAST else "measures.json"
+            job = train(settle(rows[name], seed), o.out/f"{plain('cgan' if last else name)}-{seed}-{budget.replace(' minutes', 'min').replace(' ', '-')}", o.out)
+            if not last: jobs[key] = job
             yard = yard or make_yard(strong, job, o.out/"yardstick")
-            if not (job.run/"measures.json").exists():
-                job.run.json("measures.json", measure(job, yard, None if o.no_cas else strong_cas(strong)))
-            found[key] = job.run.read("measures.json")
-            grid(job, o.pictures/f"{o.table}-{plain(key)}.png")
+            if not (job.run/record).exists():
+                job.run.json(record, measure(job, yard, None if o.no_cas else strong_cas(strong), last))
+            found[key] = job.run.read(record)
+            grid(job, o.pictures/f"{o.table}-{plain(key)}.png", last)
             steps[key] = found[key]["critic_images"] // (job.cfg.gan.batch * job.cfg.gan.critic_steps)
             text = measures_table(found) + over_seeds(found, o.seeds) + "\n\n" + "\n".join(
                 f"{k}: {n:,} generator steps, {found[k]['critic_images'] / 1e6:.2f} million real images through the critic" for k, n in steps.items())
             (o.out/f"{o.table}.json").write_text(json.dumps(found, indent=1) + "\n")
-            (o.out/f"{o.table}.md").write_text(f"{o.minutes:g} minutes each, {cpu_name()}, seeds {o.seeds}\n\n```\n{text}\n```\n")
+            (o.out/f"{o.table}.md").write_text(f"{budget} each, {cpu_name()}, seeds {o.seeds}\n\n```\n{text}\n```\n")
             print(text, flush=True)
             curves(jobs, o.pictures/f"{o.table}-curves.png")
 
