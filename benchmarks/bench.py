@@ -6,7 +6,7 @@
 The classifier of the original work, and one training step of each family of GANs, in fer_synth's loop and in a plain one: the same networks and
 losses, but the default memory layout and allocator, and a DataLoader with two workers; cgan's loop also in bfloat16. Each measurement runs in
 a process of its own, since the allocator is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits
-all of them. Writes benchmarks/RESULTS.md.
+all of them. Writes benchmarks/RESULTS.md, unless --only left something out. bfloat16 is left out on a processor without instructions for it.
 """
 import argparse
 import itertools
@@ -169,6 +169,11 @@ def main() -> None:
     o = ap.parse_args()
     if o.profile: return print(profile(o.profile))
     if o.one: return print(json.dumps(measure(*o.one, o.seconds)))
+    import torch
+
+    from fer_synth.runtime import cpu_name
+    from fer_synth.training.steps import cpu_has_bf16
+    if not cpu_has_bf16(): del KINDS["cgan"]["bf16"]
     found = {(what, how): [] for what in o.only for how in KINDS[what]}
     for i, (what, how) in itertools.product(range(o.repeats), found):
         began = time.time()
@@ -176,9 +181,6 @@ def main() -> None:
         one = json.loads(out.stdout.splitlines()[-1])
         found[what, how].append(one | {"start": one["ready"] - began})
         print(f"{i + 1}/{o.repeats} {what:<10} {how:<10} {one['rate']:7.0f} images/s, roof {one['roof']:4.0f} GFLOP/s", flush=True)
-    import torch
-
-    from fer_synth.runtime import cpu_name
     middle = lambda key, value: statistics.median(value(v) for v in found[key])
     lines = ["Training at 32x32 grey: the original's classifier at batch 256, and a step of each GAN at the batch of its",
              f"recipe, where the images are the real ones that the critic is shown. {cpu_name()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; medians of {o.repeats} turns of {o.seconds:g} s. Made by `make bench`.", "",
@@ -191,7 +193,7 @@ def main() -> None:
                      f"{100 * middle(key, lambda v: v['rate'] * v['gflop'] / v['roof']):.0f} % | {middle(key, lambda v: v['peak']):.2f} | {middle(key, lambda v: v['start']):.1f} |")
     roofs = [v["roof"] for vs in found.values() for v in vs]
     text = "\n".join([*lines, "", f"The roof, a matrix product of 2048x2048, was {min(roofs):.0f} to {max(roofs):.0f} GFLOP/s."]) + "\n"
-    Path(__file__).with_name("RESULTS.md").write_text(text)
+    if len(o.only) == len(KINDS): Path(__file__).with_name("RESULTS.md").write_text(text)
     print("\n" + text)
 
 
