@@ -138,6 +138,7 @@ def test_a_breakdown_says_what_is_good_and_how_to_go_on(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("loss", ["hinge", "nonsaturating", "relativistic"])
 @pytest.mark.parametrize("augment", ["none", "fixed"])
+@pytest.mark.filterwarnings("ignore:precision")      # not every processor is made for it
 def test_every_game_of_cgan_trains_in_bf16_too(loss, augment):
     "Finite numbers in 16 bits, and near those in 32."
     from fer_synth.data.batches import Batches

@@ -43,7 +43,8 @@ def use_bf16(precision: str, device) -> bool:  # `precision` as in `GanConfig`
     kind = torch.device(device).type
     if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported()
     if precision == "bf16" and kind == "cpu" and not cpu_has_bf16():
-        warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about ten times as long; choose "auto" or "fp32".')
+        warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about ten times as long; '
+                      'choose "auto" or "fp32".')
     return precision == "bf16"
 
 # %% ../../nbs/39_training.steps.ipynb #de2eb9c6
