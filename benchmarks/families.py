@@ -4,6 +4,7 @@
     python benchmarks/families.py --data fer2013.zip --minutes 10 --table ablations --seeds 0 1 --no-cas
     python benchmarks/families.py --data digits --steps 600 --table gamma --no-cas      # equal steps instead, where the machine's speed changes
     python benchmarks/families.py --curves runs/fer32 [more runs of the same data]      # only draws what was measured on the way
+    python benchmarks/families.py --data fer2013.zip --judge runs/fer32 [more]          # only measures finished runs of that data, by the same judge
 
 What is finished is not trained again, and what was stopped goes on, so that the hours may be spread over several sittings. Writes
 the table (`families.json`, `families.md`) and a grid of faces for each GAN into the folder, and prints the table.
@@ -17,6 +18,7 @@ import math
 import shutil
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -179,10 +181,12 @@ def main() -> None:
     ap.add_argument("--out", type=Path, default=Path("runs/families"))
     ap.add_argument("--pictures", type=Path, help="folder for the grids and curves; that of --out when left out")
     ap.add_argument("--curves", type=Path, nargs="+", help="run folders; draw their measures against the images seen (curves.png), and train nothing")
+    ap.add_argument("--judge", type=Path, nargs="+", help="run folders; measure their last generators as the rows of a table are measured, and train nothing else")
     o = ap.parse_args()
     o.pictures = o.pictures or (o.curves[0]/"figures" if o.curves else o.out)
+    o.pictures.mkdir(parents=True, exist_ok=True)
     if o.curves: return curves({path.name: opened(path) for path in o.curves}, o.pictures/"curves.png")
-    for folder in (o.out, o.pictures): folder.mkdir(parents=True, exist_ok=True)
+    o.out.mkdir(parents=True, exist_ok=True)
     families, found, jobs, steps, yard = base(o.data, o.out), {}, {}, {}, None
     budget = f"{o.steps} steps" if o.steps else f"{o.minutes:g} minutes"
     settle = lambda cfg, seed=0: replace(cfg, seed=seed, rounds=replace(cfg.rounds, count=1), gan=replace(
@@ -191,8 +195,8 @@ def main() -> None:
     rows = {"families": lambda _: families, "ablations": ablations, "tuning": tuning, "gamma": gammas}[o.table](own)
     unknown = set(o.only or ()) - set(rows)
     if unknown: raise SystemExit(f"There is no row '{unknown.pop()}'; the rows are: {', '.join(rows)}.")
-    strong = replace(own, recipe="yardstick", gan=GanConfig(), warmup=WarmupConfig(), clf=replace(
-        own.clf, arch="small_resnet", epochs={"drawn": 12.0, "digits": 60.0}.get(o.data, 8.0), mirror=o.data != "digits", shift=2, one_cycle=True, dropout=.2))
+    strong = strong_judge(own, o.data)
+    if o.judge: return print(measures_table({path.name: judged(opened(path), strong, o) for path in o.judge}))
     for seed in o.seeds:
         for name in o.only or rows:
             key = f"{name}, seed {seed}" if len(o.seeds) > 1 else name
@@ -248,7 +252,7 @@ def quick_floor(path: Path) -> dict[str, float]:
 
 @mpl.rc_context(plots.STYLE)
 def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
-    "What was measured on the way, in the features of the judge of the warm-up, against the real images that the critic has seen."
+    "What was measured on the way, in the features of the judge of the warm-up, against the real images that the critic has seen; a dashed line where a round ends."
     logs = {name: on_the_way(job) for name, job in jobs.items()}
     logs = {name: lines for name, lines in logs.items() if lines}
     if not logs: return
@@ -265,6 +269,8 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
         for name, lines in logs.items():
             colour, style, label = looks[name]
             ax.plot([l["seen"] / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=label)
+            for a, b in pairwise(lines):            # where a round ends
+                if a["stage"] != b["stage"]: ax.axvline(a["seen"] / 1e6, color=colour, lw=.7, ls=(0, (4, 3)), alpha=.6)
         ax.axhline(floor[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
         ax.set_title(title)
         if key == "frechet":
@@ -275,6 +281,18 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
     for ax in axes[3:]: ax.set_xlabel("million real images seen")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     fig.savefig(path)
+
+
+def judged(job: experiment.Job, strong: RunConfig, o: argparse.Namespace) -> dict:
+    "The measures of a run's last generator, and a grid of its faces among the pictures."
+    grid(job, o.pictures/f"faces-{plain(job.run.path.name)}.png")
+    return measure(job, make_yard(strong, job, o.out/"yardstick"), None if o.no_cas else strong_cas(strong))
+
+
+def strong_judge(cfg: RunConfig, data: str) -> RunConfig:
+    "The config of what all GANs are measured by."
+    clf = replace(cfg.clf, arch="small_resnet", epochs={"drawn": 12.0, "digits": 60.0}.get(data, 8.0), mirror=data != "digits", shift=2, one_cycle=True, dropout=.2)
+    return replace(cfg, recipe="yardstick", gan=GanConfig(), warmup=WarmupConfig(), clf=clf)
 
 
 def make_yard(cfg: RunConfig, job: experiment.Job, path: Path) -> Yardstick:

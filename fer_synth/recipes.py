@@ -53,7 +53,7 @@ def cgan_drawn32() -> RunConfig:
 
 # %% ../nbs/01_recipes.ipynb #4aaa41b5
 def cgan_fer32() -> RunConfig:
-    "Conditional GAN on FER2013, five emotions, 32x32 grey; about two hours on two cores."
+    "Conditional GAN on FER2013, five emotions, 32x32 grey; two to three hours on two cores."
     base = wgan_gp_fer32()
     return replace(base, recipe="cgan_fer32", gan=cgan_gan(steps=24000, later_steps=6000, sample_every=1000, measure_every=1000))
 
