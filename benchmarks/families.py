@@ -196,7 +196,7 @@ def main() -> None:
     unknown = set(o.only or ()) - set(rows)
     if unknown: raise SystemExit(f"There is no row '{unknown.pop()}'; the rows are: {', '.join(rows)}.")
     strong = strong_judge(own, o.data)
-    if o.judge: return print(measures_table({path.name: judged(opened(path), strong, o) for path in o.judge}))
+    if o.judge: return print(measures_table(judged({path.name: opened(path) for path in o.judge}, strong, o)))
     for seed in o.seeds:
         for name in o.only or rows:
             key = f"{name}, seed {seed}" if len(o.seeds) > 1 else name
@@ -283,10 +283,11 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
     fig.savefig(path)
 
 
-def judged(job: experiment.Job, strong: RunConfig, o: argparse.Namespace) -> dict:
-    "The measures of a run's last generator, and a grid of its faces among the pictures."
-    grid(job, o.pictures/f"faces-{plain(job.run.path.name)}.png")
-    return measure(job, make_yard(strong, job, o.out/"yardstick"), None if o.no_cas else strong_cas(strong))
+def judged(jobs: dict[str, experiment.Job], strong: RunConfig, o: argparse.Namespace) -> dict[str, dict]:
+    "The measures of the last generators of runs of the same data, and a grid of the faces of each among the pictures."
+    yard = make_yard(strong, next(iter(jobs.values())), o.out/"yardstick")
+    for name, job in jobs.items(): grid(job, o.pictures/f"faces-{plain(name)}.png")
+    return {name: measure(job, yard, None if o.no_cas else strong_cas(strong)) for name, job in jobs.items()}
 
 
 def strong_judge(cfg: RunConfig, data: str) -> RunConfig:
