@@ -143,7 +143,7 @@ def train(cfg: RunConfig, out: Path, judges: Path) -> experiment.Job:
     return job
 
 
-def faces_of(job: experiment.Job, n: int, what: str, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def images_of(job: experiment.Job, n: int, what: str, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
     "Fresh faces of a run's generators, `n` in all, the classes as often as among the real ones; with `last`, of their last weights and not of the average."
     gans = experiment.members(job.cfg, job.classes)
     for member in gans:
@@ -151,13 +151,13 @@ def faces_of(job: experiment.Job, n: int, what: str, last: bool = False) -> tupl
         if not last: continue
         tensors, _ = experiment.load_stage(job.run, f"gan-{number}{member.suffix}", job.cfg)
         member.gen.load_state_dict({k.removeprefix("gen/"): v for k, v in tensors.items() if k.startswith("gen/")})
-    return experiment.fresh_faces(job, gans, n, what)
+    return experiment.fresh_images(job, gans, n, what)
 
 
 def measure(job: experiment.Job, yard: Yardstick, cas: RunConfig | None, last: bool = False) -> dict:
     "All measures of one run's generator, CAS where its config is given."
-    found = yard.full(*faces_of(job, yard.n, "measure", last))
-    if cas: found["cas"] = classification_accuracy_score(cas, *faces_of(job, len(job.real[1]), "cas", last), job.faces, device=job.device)
+    found = yard.full(*images_of(job, yard.n, "measure", last))
+    if cas: found["cas"] = classification_accuracy_score(cas, *images_of(job, len(job.real[1]), "cas", last), job.faces, device=job.device)
     last = {l["stage"]: l["step"] for l in job.stats.read() if l["stage"].startswith("gan-")}      # of each GAN
     found["critic_images"] = sum(last.values()) * job.cfg.gan.batch * job.cfg.gan.critic_steps
     return {k: v for k, v in found.items() if k != "worst"}
@@ -165,7 +165,7 @@ def measure(job: experiment.Job, yard: Yardstick, cas: RunConfig | None, last: b
 
 def grid(job: experiment.Job, path: Path, last: bool = False, each: int = 12) -> None:
     "Faces of every class, a row each, as they come."
-    images, labels = faces_of(job, 100 * len(job.classes), "grid", last)
+    images, labels = images_of(job, 100 * len(job.classes), "grid", last)
     image_grid(np.concatenate([images[labels == c][:each] for c in range(len(job.classes))]), each).save(path)
 
 

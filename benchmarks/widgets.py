@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_synth.runtime import cpu_name
-from fer_synth.widgets.browser import FaceBrowser, invented_faces
+from fer_synth.widgets.browser import ImageBrowser, invented_images
 from fer_synth.widgets.confusion import ConfusionExplorer, from_answers
 from fer_synth.widgets.tuner import ThresholdTuner
 
@@ -34,7 +34,7 @@ def took(change, values) -> list[float]:
 
 
 def browser_times(n: int, repeats: int) -> dict:
-    b = FaceBrowser(invented_faces(n), per_page=SIDE, threaded=False)
+    b = ImageBrowser(invented_images(n), per_page=SIDE, threaded=False)
     b.draw.seconds = 0
     def narrow(v): b.filters.range.value = (v, 1)
     return {"face browser: page turn, 48 faces": took(lambda _: b.pages.next.click(), range(repeats + 1)),
@@ -42,7 +42,7 @@ def browser_times(n: int, repeats: int) -> dict:
 
 
 def tuner_times(n: int, repeats: int) -> dict:
-    faces = invented_faces(n)
+    faces = invented_images(n)
     rng, k = np.random.default_rng(0), len(faces.classes)
     probs = rng.dirichlet(np.ones(k), 2_000)
     t = ThresholdTuner(faces, validation=(probs, rng.integers(k, size=len(probs))))
@@ -63,18 +63,18 @@ def confusion_times(n: int, repeats: int) -> dict:
 
 
 CELLS = {   # what stands in the notebooks that a browser opens
-    "browser": """from fer_synth.widgets.browser import FaceBrowser, invented_faces
-FaceBrowser(invented_faces({n}))""",
+    "browser": """from fer_synth.widgets.browser import ImageBrowser, invented_images
+ImageBrowser(invented_images({n}))""",
     "tuner": """import numpy as np
-from fer_synth.widgets.browser import invented_faces
+from fer_synth.widgets.browser import invented_images
 from fer_synth.widgets.tuner import ThresholdTuner
-faces, rng = invented_faces({n}), np.random.default_rng(0)
+faces, rng = invented_images({n}), np.random.default_rng(0)
 k = len(faces.classes)
 ThresholdTuner(faces, validation=(rng.dirichlet(np.ones(k), 2_000), rng.integers(k, size=2_000)))""",
     "confusion": """import numpy as np
-from fer_synth.widgets.browser import invented_faces
+from fer_synth.widgets.browser import invented_images
 from fer_synth.widgets.confusion import ConfusionExplorer, from_answers
-rng, faces = np.random.default_rng(0), invented_faces({n})
+rng, faces = np.random.default_rng(0), invented_images({n})
 arms = {{a: rng.dirichlet(np.ones(5), (3, {n})) for a in ("real", "augmented")}}
 ConfusionExplorer(from_answers(faces.intended, arms, faces.classes), images=faces.images, threaded=False)""",
 }

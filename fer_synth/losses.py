@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['GAME_LOSSES', 'critic_loss', 'generator_loss', 'gradient_penalty', 'relativistic_critic', 'relativistic_generator',
-           'hinge_critic', 'nonsaturating_critic', 'GameLoss', 'squared_slope', 'default_gamma', 'perceptual_loss',
-           'fill_from_file', 'VGGFeatures']
+           'hinge_critic', 'nonsaturating_critic', 'GameLoss', 'squared_gradient_norm', 'default_gamma',
+           'perceptual_loss', 'fill_from_file', 'VGGFeatures']
 
 # %% ../nbs/30_losses.ipynb #38388ce6
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ GAME_LOSSES = {
     "relativistic": GameLoss(relativistic_critic, relativistic_generator, paired=True)}
 
 # %% ../nbs/30_losses.ipynb #1fa84fe2
-def squared_slope(
+def squared_gradient_norm(
     scores: torch.Tensor,  # the critic's scores of `x` (N,)
     x: torch.Tensor,       # the images that were scored, with `requires_grad` (N, C, H, W)
 ) -> torch.Tensor:         # (N,); the mean of it times gamma / 2 is R1 at real images, R2 at generated ones

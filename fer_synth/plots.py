@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'WIDE', 'NARROW', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'GREY', 'ARMS', 'STYLE', 'png', 'panels', 'zoom_of',
-           'enlarge', 'paste', 'rgb', 'image_grid', 'pixel_figure', 'cut_sheet', 'spread', 'faces_over_training',
-           'stage_lines', 'draw_gan', 'draw_classifiers', 'training_curves', 'ranked', 'kept_and_dropped', 'face_note',
+           'enlarge', 'paste', 'rgb', 'image_grid', 'pixel_figure', 'cut_sheet', 'spread', 'images_over_training',
+           'stage_lines', 'draw_gan', 'draw_classifiers', 'training_curves', 'ranked', 'kept_and_dropped', 'image_note',
            'pool_funnel', 'threshold_curves', 'row_shares', 'draw_matrix', 'confusion_pair', 'metric_name',
            'draw_difference', 'differences_plot', 'recall_by_class']
 
@@ -160,7 +160,7 @@ def spread(
     return sorted({round(i * (n - 1) / max(1, min(n, k) - 1)) for i in range(min(n, k))})
 
 # %% ../nbs/80_plots.ipynb #6384fb98
-def faces_over_training(
+def images_over_training(
     samples,             # list of {"when": text, "images": uint8 (classes, faces, C, H, W)}, in order of time
     classes,             # class names
     each: int = 2,       # latent codes of each class to follow
@@ -278,7 +278,7 @@ def kept_and_dropped(
             found = ranked(rows, which, k)
             heads[len(images)] = heads.get(len(images), "") + head
             if not found and not wide: heads[len(images)] = heads.pop(len(images)) + "; "; continue
-            captions += [face_note(rows, i, name, " " if wide else "\n") for i in found]
+            captions += [image_note(rows, i, name, " " if wide else "\n") for i in found]
             images += [pool["images"][int(rows["id"][i].rsplit("-", 1)[1])] for i in found] + [None] * (k - len(found))
             edges += [colour] * k
             captions += [""] * (k - len(found))
@@ -286,7 +286,7 @@ def kept_and_dropped(
     return image_grid(images, 2 * k + 1 if wide else k, captions, heads, edges, width)
 
 # %% ../nbs/80_plots.ipynb #c729ae42
-def face_note(
+def image_note(
     rows: dict,  # columns of selection.csv
     i: int,      # row
     name: str,   # intended class

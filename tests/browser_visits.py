@@ -29,7 +29,7 @@ def no_error(page) -> None:
     assert not page.locator(".fer-error").all_inner_texts()
 
 
-def inspect_faces(page) -> None:
+def inspect_images(page) -> None:
     here = part(page, ".fer-browser")
     faces, first = here + "img.fer-face", pixels(page, here + "img.fer-face")
     number = page.locator(here + ".fer-page input")
@@ -206,7 +206,7 @@ def tour(page) -> None:
     shot(page, "tour")
 
 
-VISITS = {"inspect_faces": inspect_faces, "tune_thresholds": tune_thresholds, "confusion": confusion,
+VISITS = {"inspect_images": inspect_images, "tune_thresholds": tune_thresholds, "confusion": confusion,
           "watch_training": watch_training, "tour": tour}
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from fer_synth.config import DataConfig, UserError
-from fer_synth.data.faces import FER_CLASSES, assign_splits, describe, find_duplicates, list_items, read_faces, split_groups
+from fer_synth.data.faces import FER_CLASSES, assign_splits, describe, find_duplicates, list_items, read_images, split_groups
 
 REAL = Path(__file__).parents[2]/"shared"/"data"/"fer2013.zip"
 CLASSES = "fear", "happy", "sad"
@@ -46,7 +46,7 @@ def make_csv(rows, head="emotion,pixels,Usage"):
 
 
 def read(source, **changes):
-    return read_faces(DataConfig(source=str(source), **{"size": 8, **changes}))
+    return read_images(DataConfig(source=str(source), **{"size": 8, **changes}))
 
 
 def fails(source, *parts, **changes):
@@ -392,7 +392,7 @@ def test_flipped_bytes_give_a_table_or_a_sentence(tmp_path, kind):
 def test_real_fer2013():
     items, strays = list_items(REAL, 4)
     assert not strays and len(items) == 28709 + 3589
-    faces = read_faces(DataConfig(source=str(REAL)))
+    faces = read_images(DataConfig(source=str(REAL)))
     r = faces.report
     names = "angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"
     assert faces.classes == names and faces.images.shape[1:] == (1, 32, 32)

@@ -19,8 +19,8 @@ from fer_synth import cli, experiment
 from fer_synth.config import DataConfig, UserError, check_config
 from fer_synth.data import faces as room
 from fer_synth.data.batches import Batches
-from fer_synth.data.drawn import load_faces
-from fer_synth.data.faces import open_pictures, read_faces, source_state, store_pictures, stored_at
+from fer_synth.data.drawn import load_images
+from fer_synth.data.faces import open_pictures, read_images, source_state, store_pictures, stored_at
 from fer_synth.data.rows import ArrayFile, Rows, cache_folder, join_rows, pick_rows
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stats
@@ -45,7 +45,7 @@ def write_folder(path, faces):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     "The faces of the tiny recipe as a folder of PNG files."
-    return write_folder(tmp_path_factory.mktemp("source")/"faces", load_faces(tiny_wgan_gp().data))
+    return write_folder(tmp_path_factory.mktemp("source")/"faces", load_images(tiny_wgan_gp().data))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def left_over(cache):
 @pytest.fixture
 def pair(source):
     "The same table in memory and on disk."
-    one, two = read_faces(config(source, memory_gib=1.0)), read_faces(config(source))
+    one, two = read_images(config(source, memory_gib=1.0)), read_images(config(source))
     assert isinstance(one.images, np.ndarray) and isinstance(two.images, Rows)
     return one, two
 
@@ -87,8 +87,8 @@ def test_the_table_is_the_same_for_other_splits_and_classes(source, tmp_path, ch
     for file in source.rglob("*.png"):
         (flat/file.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, flat/file.parent.name/f"{file.parent.parent.name}-{file.name}")
-    read_faces(config(flat))
-    one, two = read_faces(config(flat, memory_gib=1.0, **changes)), read_faces(config(flat, **changes))
+    read_images(config(flat))
+    one, two = read_images(config(flat, memory_gib=1.0, **changes)), read_images(config(flat, **changes))
     assert one.fingerprint() == two.fingerprint() and one.report == two.report
     assert len(list(cache_folder().iterdir())) == 1 + ("classes" in changes)
 
@@ -176,28 +176,28 @@ def written(cfg):
 @pytest.mark.parametrize("keep", [0, 60, -1])
 def test_a_file_cut_short_is_read_again(source, name, keep):
     cfg = config(source)
-    good = read_faces(cfg).fingerprint()
+    good = read_images(cfg).fingerprint()
     file = stored_at(cfg)/f"{name}.npy"
     file.write_bytes(file.read_bytes()[:keep])
     assert open_pictures(cfg) is None
-    assert read_faces(cfg).fingerprint() == good and open_pictures(cfg) is not None
+    assert read_images(cfg).fingerprint() == good and open_pictures(cfg) is not None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"state": 1}', "null", "\x00" * 99])
 def test_damaged_facts_are_read_again(source, text):
     cfg = config(source)
-    good = read_faces(cfg).fingerprint()
+    good = read_images(cfg).fingerprint()
     (stored_at(cfg)/"facts.json").write_text(text)
-    assert open_pictures(cfg) is None and read_faces(cfg).fingerprint() == good
+    assert open_pictures(cfg) is None and read_images(cfg).fingerprint() == good
 
 
 def test_files_that_do_not_belong_together_are_read_again(source):
     cfg = config(source)
-    good = read_faces(cfg).fingerprint()
+    good = read_images(cfg).fingerprint()
     for name, wrong in (("labels", np.zeros(7, int)), ("images", np.zeros((len(open_pictures(cfg).names), 1, 8, 8), np.uint8)),
                         ("names", np.array([{}], object))):
         np.save(stored_at(cfg)/f"{name}.npy", wrong)
-        assert open_pictures(cfg) is None and read_faces(cfg).fingerprint() == good
+        assert open_pictures(cfg) is None and read_images(cfg).fingerprint() == good
 
 
 def change_in_place(own):
@@ -220,11 +220,11 @@ def rename_one(own):
 @pytest.mark.parametrize("change", [change_in_place, add_one, remove_one, rename_one])
 def test_a_source_that_changed_is_read_again(own, change):
     cfg = config(own)
-    before, first = read_faces(cfg).fingerprint(), written(cfg)
-    assert read_faces(cfg).fingerprint() == before and written(cfg) == first           # nothing changed: nothing is read
+    before, first = read_images(cfg).fingerprint(), written(cfg)
+    assert read_images(cfg).fingerprint() == before and written(cfg) == first           # nothing changed: nothing is read
     change(own)
-    after = read_faces(cfg).fingerprint()
-    assert after == read_faces(config(own, memory_gib=1.0)).fingerprint() != before and written(cfg) != first
+    after = read_images(cfg).fingerprint()
+    assert after == read_images(config(own, memory_gib=1.0)).fingerprint() != before and written(cfg) != first
     assert len(list(cache_folder().iterdir())) == 1                                    # the stale one is gone
 
 
@@ -237,18 +237,18 @@ def test_a_source_that_changes_while_it_is_read(own, monkeypatch):
         return facts
 
     monkeypatch.setattr(room, "read_facts", slow)
-    with pytest.raises(UserError, match="changed while it was read"): read_faces(config(own))
+    with pytest.raises(UserError, match="changed while it was read"): read_images(config(own))
 
 
 def test_a_source_that_is_gone(own):
-    read_faces(config(own))
+    read_images(config(own))
     shutil.rmtree(own)
-    with pytest.raises(UserError, match="does not exist"): read_faces(config(own))
+    with pytest.raises(UserError, match="does not exist"): read_images(config(own))
 
 
 def test_a_disk_that_is_full_before(source, cache, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match="cannot take .* GiB of images .*free some, set XDG_CACHE_HOME"): read_faces(config(source))
+    with pytest.raises(UserError, match="cannot take .* GiB of images .*free some, set XDG_CACHE_HOME"): read_images(config(source))
     assert not left_over(cache) and open_pictures(config(source)) is None
 
 
@@ -262,46 +262,46 @@ def test_a_disk_that_fills_up(source, cache, monkeypatch, after):
         real(self, rows)
 
     monkeypatch.setattr(ArrayFile, "add", add)
-    with pytest.raises(UserError, match="No space left on device"): read_faces(config(source))
+    with pytest.raises(UserError, match="No space left on device"): read_images(config(source))
     assert list(cache.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_made(source, tmp_path, monkeypatch):
     (tmp_path/"file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path/"file"))
-    with pytest.raises(UserError, match="XDG_CACHE_HOME"): read_faces(config(source))
+    with pytest.raises(UserError, match="XDG_CACHE_HOME"): read_images(config(source))
 
 
 def test_a_defect_leaves_nothing(own, cache):
     (own/"train"/"happy"/"bad.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="bad.png does not decode"): read_faces(config(own))
+    with pytest.raises(UserError, match="bad.png does not decode"): read_images(config(own))
     assert list(cache.iterdir()) == []
-    faces = read_faces(config(own, skip_bad=True))
-    assert faces.report["skipped"] == 1 and faces.fingerprint() == read_faces(config(own, skip_bad=True, memory_gib=1.0)).fingerprint()
+    faces = read_images(config(own, skip_bad=True))
+    assert faces.report["skipped"] == 1 and faces.fingerprint() == read_images(config(own, skip_bad=True, memory_gib=1.0)).fingerprint()
 
 
 def test_a_reader_that_is_killed_leaves_nothing_that_is_used(source, cache):
     "Half of a table is never taken for a whole one; it is removed when it is a day old, and not before: its maker may be alive."
     code = ("import os, sys\nfrom fer_synth.data import faces\nfrom fer_synth.data.rows import ArrayFile\nreal = ArrayFile.add\n"
             "def add(self, rows):\n    real(self, rows)\n    if self.n == 30: self.file.flush(); os.kill(os.getpid(), 9)\n"
-            "ArrayFile.add = add\nfaces.read_faces(faces.DataConfig(source=sys.argv[1], size=16, memory_gib=0.0))")
+            "ArrayFile.add = add\nfaces.read_images(faces.DataConfig(source=sys.argv[1], size=16, memory_gib=0.0))")
     done = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, timeout=100)
     assert done.returncode == -9, done.stderr
     half, = left_over(cache)
     assert open_pictures(config(source)) is None
-    good = read_faces(config(source, memory_gib=1.0)).fingerprint()
-    assert read_faces(config(source)).fingerprint() == good and left_over(cache) == [half]
+    good = read_images(config(source, memory_gib=1.0)).fingerprint()
+    assert read_images(config(source)).fingerprint() == good and left_over(cache) == [half]
     os.utime(cache/half, times=(time.time() - 2 * 86400,) * 2)
     store_pictures(config(source))
-    assert not left_over(cache) and read_faces(config(source)).fingerprint() == good
+    assert not left_over(cache) and read_images(config(source)).fingerprint() == good
 
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_readers_at_once(own, cache, stale):
     "Whoever is first, all get a whole table, and one is left; also where an older one lies in the way."
-    if stale: read_faces(config(own)); add_one(own)
-    found, threads, good = [], [], read_faces(config(own, memory_gib=1.0)).fingerprint()
-    for _ in range(4): threads.append(threading.Thread(target=lambda: found.append(read_faces(config(own)).fingerprint())))
+    if stale: read_images(config(own)); add_one(own)
+    found, threads, good = [], [], read_images(config(own, memory_gib=1.0)).fingerprint()
+    for _ in range(4): threads.append(threading.Thread(target=lambda: found.append(read_images(config(own)).fingerprint())))
     for t in threads: t.start()
     for t in threads: t.join()
     assert found == [good] * 4 and len(list(cache.iterdir())) == 1
@@ -309,7 +309,7 @@ def test_readers_at_once(own, cache, stale):
 
 def test_an_open_table_outlives_its_files(source):
     if os.name != "posix": pytest.skip("elsewhere an open file cannot be deleted")
-    faces = read_faces(config(source))
+    faces = read_images(config(source))
     before = faces.fingerprint()
     shutil.rmtree(cache_folder())
     assert faces.fingerprint() == before
@@ -344,7 +344,7 @@ import numpy as np, torch
 from torch import nn
 from fer_synth.config import DataConfig
 from fer_synth.data.batches import Batches
-from fer_synth.data.faces import SPLITS, read_faces
+from fer_synth.data.faces import SPLITS, read_images
 from fer_synth.data.rows import join_rows
 from fer_synth.runtime import start
 from fer_synth.training.classifier import predict
@@ -354,7 +354,7 @@ def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
 
 def use(source):
-    faces = read_faces(DataConfig(source=source, size=64, channels=3, memory_gib=0.0))
+    faces = read_images(DataConfig(source=source, size=64, channels=3, memory_gib=0.0))
     images, labels = faces.part("train")
     clf = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, len(faces.classes)))
     batches = Batches(join_rows(images, images[:10]), np.r_[labels, labels[:10]], 64, 0, "probe", mirror=True, extra=10, extra_share=0.1)

@@ -68,7 +68,7 @@ def test_arms_take_the_same_steps(whole):
 
 def test_test_rows_change_nothing_before_the_end(whole, tmp_path, monkeypatch):
     "Invert every test image: GAN, pool, selection, all classifiers and their validation answers stay what they were."
-    real = experiment.load_faces
+    real = experiment.load_images
 
     def changed(cfg):
         faces = real(cfg)
@@ -78,7 +78,7 @@ def test_test_rows_change_nothing_before_the_end(whole, tmp_path, monkeypatch):
         hashes[test] = [f"f{i:015x}" for i in range(test.sum())]
         return replace(faces, images=images, hashes=hashes)
 
-    monkeypatch.setattr(experiment, "load_faces", changed)
+    monkeypatch.setattr(experiment, "load_images", changed)
     other = experiment.run(tiny_wgan_gp(), tmp_path/"other", show=False)
     assert stats(other) == stats(whole)
     assert (other/"selection.csv").read_bytes() == (whole/"selection.csv").read_bytes()

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for folder in ("explore", "results") for p in (ROOT / "nbs" / folder).glob("*.ipynb"))
-EXPLORE = {"confusion", "inspect_faces", "tour", "tune_thresholds", "watch_training"}
+EXPLORE = {"confusion", "inspect_images", "tour", "tune_thresholds", "watch_training"}
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 
 

@@ -36,7 +36,7 @@ class Linear(Game):
                 self.look = nn.Linear(channels * size**2, n_classes)
             def forward(self, x, y): return self.look(x.flatten(1)).gather(1, y[:, None]).squeeze(1)
         return Looker()
-    def critic_loss(self, inputs, heavy):
+    def critic_loss(self, inputs, penalty_step):
         with torch.no_grad(): fake = self.gen(inputs["z"], inputs["y"])
         real, fake = self.critic(inputs["x"], inputs["y"]), self.critic(fake, inputs["y"])
         return GAME_LOSSES["hinge"].critic(real, fake), {"gap": (real.mean() - fake.mean()).detach()}

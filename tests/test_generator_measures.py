@@ -11,8 +11,8 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, pdist
 
 from fer_synth.config import UserError
-from fer_synth.data.drawn import draw_faces, load_faces
-from fer_synth.data.faces import Faces
+from fer_synth.data.drawn import draw_faces, load_images
+from fer_synth.data.faces import ImageSet
 from fer_synth.evaluation.generators import (OTHERS, Reference, Seen, Yardstick, classification_accuracy_score, diversity, fair_counts,
                                              feature_neighbours, frechet_distance, half_samples, kernel_distance, measures_table,
                                              near_copy_rate, pixel_neighbours, polynomial_mmd, precision_recall_density_coverage,
@@ -338,7 +338,7 @@ def test_counts_are_fair(labels, available, n):
 
 # The yardstick
 
-class NoTest(Faces):
+class NoTest(ImageSet):
     "Faces whose test rows must not be asked for."
     def part(self, split):
         assert split != "test", "the test rows were looked at"
@@ -349,7 +349,7 @@ class NoTest(Faces):
 def lab():
     "Tiny faces without access to their test rows, an untrained judge, a yardstick."
     cfg = tiny_wgan_gp()
-    faces = NoTest(**vars(load_faces(cfg.data)))
+    faces = NoTest(**vars(load_images(cfg.data)))
     torch.manual_seed(0)
     judge = make_classifier(cfg.clf, 5, 16, 1).eval()
     return cfg, faces, judge, Yardstick(judge, faces, times=5)
@@ -435,7 +435,7 @@ def test_a_missing_class_and_single_images_are_measured_as_far_as_that_goes(lab)
 
 def test_a_class_with_hardly_any_training_images_is_refused(lab):
     cfg, _, judge, _ = lab
-    faces = load_faces(replace(cfg.data, drawn_counts=(3, 24, 24, 24, 24)))
+    faces = load_images(replace(cfg.data, drawn_counts=(3, 24, 24, 24, 24)))
     with pytest.raises(UserError, match="Only 3 training images"): Yardstick(judge, faces).full(IMAGES, 0 * LABELS)
 
 
@@ -492,7 +492,7 @@ def test_cas_is_high_for_real_faces_and_at_chance_for_shuffled_labels(lab):
     "Easy faces, so that a few epochs teach something; five classes, 80 validation rows: chance is .2 with a standard error of .045."
     cfg, _, _, _ = lab
     cfg = replace(cfg, data=replace(cfg.data, difficulty=0.0, drawn_counts=(60,) * 5), clf=replace(cfg.clf, epochs=10.0, lr=3e-3))
-    faces = NoTest(**vars(load_faces(cfg.data)))
+    faces = NoTest(**vars(load_images(cfg.data)))
     labels = np.arange(300) % 5
     images = draw_faces(labels, 5, 16, 0.0)
     good = classification_accuracy_score(cfg, images, labels, faces)

@@ -22,7 +22,7 @@ from fer_synth.config import GanConfig
 from fer_synth.data.batches import Batches
 from fer_synth.families.known import FAMILIES, make_critic, make_generator
 from fer_synth.models.classifier import SimpleCNN
-from fer_synth.processes import join_processes, place
+from fer_synth.processes import join_processes, rank_and_size
 from fer_synth.runtime import save_tensors, seeded
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)      # in 32 bits, the rounding of sums in another order can tip an activation over its kink, and a slope with it
@@ -40,7 +40,7 @@ for step in range(5):
     for phase in game.phases:
         for i in range(phase.repeats): numbers = phase.update(step, i)
     game.after_step(step)
-rank, n = place()
+rank, n = rank_and_size()
 save_tensors(f"{out}/{n}-{rank}.safetensors", game.state(), processes=n)
 """
 

@@ -13,7 +13,7 @@ from fer_synth.data.batches import to_uint8
 from fer_synth.config import UserError
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.widgets import browser as wb
-from fer_synth.widgets.browser import BrowserState, Decisions, FaceBrowser, Neighbours
+from fer_synth.widgets.browser import BrowserState, Decisions, ImageBrowser, Neighbours
 from fer_synth.widgets.parts import Candidates, from_arrays
 
 CLASSES = ("angry", "a class with a rather long name", "sad")
@@ -34,7 +34,7 @@ def table(n, seed=0, size=8, channels=1, judged=True, rounds=2):
 @pytest.fixture
 def show():
     "Browsers that do long work at once."
-    return lambda *a, **k: FaceBrowser(*a, threaded=False, **k)
+    return lambda *a, **k: ImageBrowser(*a, threaded=False, **k)
 
 
 # ---- lists and pages --------------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_list_and_pages_equal_a_slow_reference(data):
         assert len(state.shown) <= state.per_page
         seen += state.shown[:, 0].tolist()
     assert seen == rows
-    counts = wb.count_faces(state)
+    counts = wb.count_images(state)
     assert (counts["listed"], counts["all"], counts["stale"]) == (len(rows), n, 0)
     assert counts["listed_kept"] == sum(bool(state.ledger.kept[i]) for i in rows)
 
@@ -232,7 +232,7 @@ def test_a_spoilt_file_is_refused_and_changes_nothing(tmp_path, name, spoil, sai
     spoilt = spoil(path.read_text())
     if spoilt is None: path.unlink()
     else: path.write_bytes(spoilt if isinstance(spoilt, bytes) else spoilt.encode())
-    fresh = FaceBrowser(table(10), threaded=False)
+    fresh = ImageBrowser(table(10), threaded=False)
     start = snapshot(fresh.state.ledger)
     fresh.files.path.value = str(path)
     fresh.files.load.click()
@@ -359,7 +359,7 @@ def test_new_faces_are_judged_decided_saved_and_made_again(tiny_run, show, tmp_p
 
 
 def test_making_is_cancelled_in_a_thread(tiny_run):
-    b = FaceBrowser(tiny_run)
+    b = ImageBrowser(tiny_run)
     n, asked, go = len(b.state.faces), threading.Event(), threading.Event()
     real_step = b.work.step
     def step(done, total, fresh=False):

@@ -502,7 +502,7 @@ def test_an_older_run_asks_its_judge_again(tmp_path, monkeypatch):
     data = json.loads((folder / "data.json").read_text())
     (folder / "data.json").write_text(json.dumps({**data, "fingerprint": "0"}))
     with pytest.raises(UserError, match="has changed"): wt.validation_of(folder, 2)
-    monkeypatch.setattr(wt, "real_faces", lambda folder: None)
+    monkeypatch.setattr(wt, "real_images", lambda folder: None)
     with pytest.raises(UserError, match="not on this machine"): wt.validation_of(folder, 2)
     for p in (folder / "checkpoints").glob("judge-*"): p.unlink()
     with pytest.raises(UserError, match="on record"): wt.validation_of(folder, 2)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_synth.config import load_config
-from fer_synth.data.drawn import load_faces
+from fer_synth.data.drawn import load_images
 from fer_synth.experiment import load_judge
 from fer_synth.plots import spread
 from fer_synth.runtime import RunFolder, load_tensors, pick_device, save_tensors
@@ -33,7 +33,7 @@ def slim(run: Path, out: Path, stage: str, prefix: str, half: bool = False) -> N
 def validations(run: Path, out: Path) -> None:
     "What each round's judge says about the validation faces: the run's own record, or asked again where the run is older than that record."
     cfg, device = load_config(run / "config.json"), pick_device("cpu")
-    faces = load_faces(cfg.data)
+    faces = load_images(cfg.data)
     images, truth = faces.part("val")
     for r in range(1, cfg.rounds.count + 1):
         name = Path("pool") / f"validation-{r}.npz"

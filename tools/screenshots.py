@@ -43,7 +43,7 @@ def choose_cell(page) -> None:
 
 
 SHOTS = {  # name -> notebook, class of the widget, what is done before the picture is taken
-    "faces": ("inspect_faces.ipynb", ".fer-browser", choose_face),
+    "faces": ("inspect_images.ipynb", ".fer-browser", choose_face),
     "thresholds": ("tune_thresholds.ipynb", ".fer-tuner", choose_line),
     "confusion": ("confusion.ipynb", ".fer-confusion", choose_cell),
     "monitor": ("monitor.ipynb", ".fer-monitor", lambda page: None),

@@ -139,7 +139,7 @@ def main() -> None:
         keep(page.locator(".fer-confusion").first, "5-confusion")
         site.leave(page)
 
-        page = notebook(site, "inspect_faces", "run = newest_run()")
+        page = notebook(site, "inspect_images", "run = newest_run()")
         browser.pixels(page, ".fer-browser img.fer-face")
         page.locator(".fer-browser button.fer-pick").nth(3).click()
         page.wait_for_timeout(1000)

@@ -13,7 +13,7 @@ from torch import nn
 from ..config import UserError, diff_config, from_dict, to_dict, RunConfig
 from ..data.batches import to_uint8
 from ..models.blocks import sample_latents
-from ..processes import agree, average
+from ..processes import broadcast_value, all_reduce_mean
 from ..runtime import RunFolder, Stats, image_grid, load_tensors, progress, rng, save_tensors
 from .objectives import Objective
 
@@ -61,7 +61,7 @@ class Meter:
     def take(self, images: int) -> dict:
         "The means, over all processes, as plain floats, and images a second; starts anew."
         found = {k: torch.stack(v).mean() for k, v in self.values.items()}
-        average(list(found.values()))
+        all_reduce_mean(list(found.values()))
         means = {k: round(v.item(), 5) for k, v in found.items()}
         rate = images / max(time.perf_counter() - self.began, 1e-9)
         self.__init__()
@@ -95,7 +95,7 @@ class Plan:
     def look(self, done: int, spent: float) -> bool:
         "Plan, every 16 steps at most, once these shares of the time went into steps like those to come; returns whether it was done now."
         if not self.looks or done < 16 or done % 16: return False
-        spent = agree(spent)
+        spent = broadcast_value(spent)
         self.mark = self.mark or (done, spent)       # before it came the critic's head start and the first, slow steps
         n, took = done - self.mark[0], spent - self.mark[1]
         if not n or took < self.seconds * self.looks[0]: return False

@@ -14,7 +14,7 @@ from ..config import GanConfig, WarmupConfig
 from ..data.batches import Batches
 from ..losses import perceptual_loss
 from ..models.blocks import sample_latents, to_sphere
-from ..processes import own
+from ..processes import shard
 from ..runtime import flatten_optimizer, restore_optimizer, rng, seeded
 from .steps import Recorded, make_adam, set_rate, step_optimizer
 
@@ -153,30 +153,30 @@ class Game(Players):
     def __init__(self, *args, **more):
         super().__init__(*args, **more)
         self.phases = [Phase("critic", self.update_critic, self.cfg.critic_steps), Phase("gen", self.update_gen)]
-        self.steps = {heavy: self.recorder(partial(self.step_critic, heavy=heavy), self.device) for heavy in (False, True)}
+        self.steps = {penalty_step: self.recorder(partial(self.step_critic, penalty_step=penalty_step), self.device) for penalty_step in (False, True)}
         self.steps["gen"] = self.recorder(self.step_gen, self.device)
     def before(self) -> None:
         "The critic's head start; its updates have negative numbers, so that no batch is drawn twice."
         for i in range(0 if self.begun else self.cfg.critic_first): self.critic_update(-1 - i)
-    def more(self, role: str, n: int, random: torch.Generator, heavy: bool) -> dict[str, torch.Tensor]:
+    def more(self, role: str, n: int, random: torch.Generator, penalty_step: bool) -> dict[str, torch.Tensor]:
         "Further random inputs of a family, for all `n` images of a step."
         return {}
-    def inputs(self, role: str, k: int, heavy: bool = False) -> dict[str, torch.Tensor]:
+    def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict[str, torch.Tensor]:
         "Everything that an update is made of; the draws depend on its number alone."
         random, n = rng(self.seed, role, k), self.cfg.batch
         if role == "critic": found = dict(zip("xy", self.batches[k]))
         else:
-            rows = own(torch.randint(len(self.batches.labels), (n,), generator=random)).to(self.batches.labels.device)
+            rows = shard(torch.randint(len(self.batches.labels), (n,), generator=random)).to(self.batches.labels.device)
             found = {"y": self.batches.labels[rows]}
-        found["z"] = own(sample_latents(n, self.gen.z, random)).to(self.device)
-        return found | {name: own(v).to(self.device) for name, v in self.more(role, n, random, heavy).items()}
+        found["z"] = shard(sample_latents(n, self.gen.z, random)).to(self.device)
+        return found | {name: shard(v).to(self.device) for name, v in self.more(role, n, random, penalty_step).items()}
     def update_critic(self, step: int, i: int) -> dict: return self.critic_update(step * self.cfg.critic_steps + i)
     def critic_update(self, k: int) -> dict[str, torch.Tensor]:
-        heavy = k % self.cfg.penalty_every == 0
-        return self.steps[heavy](self.inputs("critic", k, heavy))
+        penalty_step = k % self.cfg.penalty_every == 0
+        return self.steps[penalty_step](self.inputs("critic", k, penalty_step))
     def update_gen(self, step: int, i: int) -> dict[str, torch.Tensor]: return self.steps["gen"](self.inputs("gen", step))
-    def step_critic(self, inputs: dict, heavy: bool) -> dict[str, torch.Tensor]:
-        loss, numbers = self.critic_loss(inputs, heavy)
+    def step_critic(self, inputs: dict, penalty_step: bool) -> dict[str, torch.Tensor]:
+        loss, numbers = self.critic_loss(inputs, penalty_step)
         grad = step_optimizer(self.optimizers["critic"], loss)
         return {"loss_critic": loss.detach(), **numbers, "grad_critic": grad}
     def step_gen(self, inputs: dict) -> dict[str, torch.Tensor]:

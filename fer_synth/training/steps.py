@@ -9,7 +9,7 @@ import warnings
 from typing import Callable
 import torch
 from torch import nn
-from ..processes import average, place
+from ..processes import all_reduce_mean, rank_and_size
 
 # %% ../../nbs/39_training.steps.ipynb #b277fd69
 def make_adam(net: nn.Module, lr: float, betas: tuple[float, float], device) -> torch.optim.Adam:
@@ -30,7 +30,7 @@ def step_optimizer(opt: torch.optim.Optimizer, loss: torch.Tensor) -> torch.Tens
     opt.zero_grad(set_to_none=True)
     loss.backward()
     grads = [p.grad for g in opt.param_groups for p in g["params"] if p.grad is not None]
-    average(grads)
+    all_reduce_mean(grads)
     opt.step()
     return torch.stack(torch._foreach_norm(grads)).norm()
 
@@ -57,7 +57,7 @@ class Recorded:
     "A function from tensors to tensors; on a GPU called `warm` times as it is, then recorded once and replayed."
     def __init__(self, function: Callable[[dict], dict], device, warm: int = 3):
         self.function, self.warm, self.replay = function, warm, None
-        self.on = torch.device(device).type == "cuda" and place()[1] == 1
+        self.on = torch.device(device).type == "cuda" and rank_and_size()[1] == 1
     def __call__(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not self.on: return self.function(inputs)
         if self.warm > 0:
