@@ -3,16 +3,13 @@
 # %% auto #0
 __all__ = ['GAME_LOSSES', 'critic_loss', 'generator_loss', 'gradient_penalty', 'relativistic_critic', 'relativistic_generator',
            'hinge_critic', 'nonsaturating_critic', 'GameLoss', 'squared_gradient_norm', 'default_gamma',
-           'perceptual_loss', 'fill_from_file', 'VGGFeatures']
+           'perceptual_loss']
 
 # %% ../nbs/30_losses.ipynb #38388ce6
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable
-import torch, torchvision
-from torch import nn
+import torch
 from torch.nn import functional as F
-from .config import UserError
 
 # %% ../nbs/30_losses.ipynb #77d3d00c
 def critic_loss(
@@ -116,38 +113,3 @@ def perceptual_loss(
     with torch.no_grad(): wanted = features(target)
     parts = [(a - b).abs().mean() / b.abs().mean().clamp_min(1e-6) for a, b in zip(features(x), wanted)]
     return torch.stack(parts).mean()
-
-# %% ../nbs/30_losses.ipynb #0000f80a
-def fill_from_file(
-    net: nn.Module,  # as torchvision builds it
-    name: str,       # what torchvision calls it: "vgg19"
-    path,            # its weights; None: where torchvision keeps its files
-    file: str,       # its name there
-    instead: str,    # what to do without, for the message
-) -> nn.Module:      # the same network
-    "Give a network of torchvision the weights that lie on this machine; `UserError` where there are none, or others."
-    path = Path(path or Path(torch.hub.get_dir())/"checkpoints"/file)
-    if not path.exists():
-        raise UserError(f"{path} does not exist; fetch it once with torchvision.models.{name}(weights='DEFAULT'), or {instead}.")
-    try: net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as e:      # whatever a file can hold instead
-        raise UserError(f"{path} is not torchvision's {name} ({type(e).__name__}); delete it and fetch it again.") from None
-    return net
-
-# %% ../nbs/30_losses.ipynb #5f1a29a6
-class VGGFeatures(nn.Module):
-    "VGG19 up to its third pooling, for images in [-1, 1], grey or RGB."
-    NAME, LAYERS = "vgg19-dcbb9e9d.pth", (3, 8, 17)
-    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    def __init__(self, path=None):
-        super().__init__()
-        net = fill_from_file(torchvision.models.vgg19(), "vgg19", path, self.NAME, "use warmup.features 'classifier'")
-        self.net = net.features[:max(self.LAYERS) + 1].eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(self.MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(self.STD).view(1, 3, 1, 1))
-    def forward(self, x) -> list[torch.Tensor]:
-        x, maps = ((x + 1) / 2 - self.mean) / self.std, []
-        for i, layer in enumerate(self.net):
-            x = layer(x)
-            if i in self.LAYERS: maps.append(x)
-        return maps

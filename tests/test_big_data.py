@@ -18,7 +18,7 @@ from PIL import Image
 from fer_synth import cli, experiment
 from fer_synth.config import DataConfig, UserError, check_config
 from fer_synth.data import faces as room
-from fer_synth.data.batches import Batches
+from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.data.drawn import load_images
 from fer_synth.data.faces import open_pictures, read_images, source_state, store_pictures, stored_at
 from fer_synth.data.rows import ArrayFile, Rows, cache_folder, join_rows, pick_rows
@@ -102,7 +102,7 @@ def test_batches_are_the_same(pair):
         images, labels = faces.part("train")
         rows = gen.integers(0, len(labels), 200) if not made else made[0][0]
         images, labels = join_rows(pick_rows(images, rows), kept), np.r_[labels[rows], kinds]
-        made.append((rows, Batches(images, labels, 32, 5, "gan", 2, mirror=True, shift=2, extra=30, extra_share=0.25)))
+        made.append((rows, Batches(images, labels, 32, 5, "gan", 2, transform=MirrorAndShift(True, 2), extra=30, extra_share=0.25)))
     for step in [*range(15), 777, -1, -9]:
         for a, b in zip(made[0][1][step], made[1][1][step]): assert torch.equal(a, b) and a.stride() == b.stride()
 
@@ -343,7 +343,7 @@ import sys, threading
 import numpy as np, torch
 from torch import nn
 from fer_synth.config import DataConfig
-from fer_synth.data.batches import Batches
+from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.data.faces import SPLITS, read_images
 from fer_synth.data.rows import join_rows
 from fer_synth.runtime import start
@@ -357,7 +357,7 @@ def use(source):
     faces = read_images(DataConfig(source=source, size=64, channels=3, memory_gib=0.0))
     images, labels = faces.part("train")
     clf = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, len(faces.classes)))
-    batches = Batches(join_rows(images, images[:10]), np.r_[labels, labels[:10]], 64, 0, "probe", mirror=True, extra=10, extra_share=0.1)
+    batches = Batches(join_rows(images, images[:10]), np.r_[labels, labels[:10]], 64, 0, "probe", transform=MirrorAndShift(), extra=10, extra_share=0.1)
     for step in range(50): batches[step]
     answers = [predict(clf, faces.part(s)[0], batch=64) for s in SPLITS]      # small batches have small buffers
     faces.fingerprint()

@@ -19,7 +19,7 @@ pytest.importorskip("accelerate", reason="Hugging Face Accelerate is not install
 WORKER = """
 import sys, numpy as np, torch
 from fer_synth.config import GanConfig
-from fer_synth.data.batches import Batches
+from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.families.known import FAMILIES, make_critic, make_generator
 from fer_synth.models.classifier import SimpleCNN
 from fer_synth.processes import join_processes, rank_and_size
@@ -33,7 +33,7 @@ images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.ui
 cfg = GanConfig(family=family, z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2, penalty_every=2, augment="adaptive", projected=True)
 with seeded(0, "judge"): judge = SimpleCNN(3, 16)
 game = FAMILIES[family](cfg, *(make(cfg, 3, 16, 1, 0) for make in (make_generator, make_critic)),
-                        Batches(images, np.arange(40) % 3, 12, 0, "gan", mirror=True, even=True), 0, "cpu", judge=judge)
+                        Batches(images, np.arange(40) % 3, 12, 0, "gan", transform=MirrorAndShift(), even=True), 0, "cpu", judge=judge)
 for opt in game.optimizers.values():        # by default Adam makes a whole step of a gradient that is rounding noise, and its sign is anybody's guess
     for group in opt.param_groups: group["eps"] = 1e-3
 for step in range(5):

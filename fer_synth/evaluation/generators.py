@@ -23,7 +23,7 @@ from ..data.batches import to_float
 from ..data.faces import ImageSet
 from ..data.rows import pick_rows
 from .metrics import scores
-from ..losses import fill_from_file
+from ..models.features import fill_from_file
 from ..runtime import RunFolder, Stats, derive
 from ..selection import radii, squared_distances
 from ..training.classifier import judge_features, predict, train_classifier

@@ -9,7 +9,8 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-from ..config import GanConfig, UserError
+from ..family_settings import CganConfig
+from ..settings import UserError
 from ..data.diffaug import Strength, augment_draws, certainty, diff_augment
 from ..losses import GAME_LOSSES, default_gamma, squared_gradient_norm
 from ..models.blocks import AdaIN, UpBlock
@@ -103,18 +104,18 @@ def add_feature_critic(critic: ProjectionCritic, judge: nn.Module | None, seed: 
 # %% ../../nbs/48_families.cgan.ipynb #77a3c0bf
 class CGan(Game):
     "Conditional game: hinge, relativistic or non-saturating; lazy R1 and R2, the judge's maps, differentiable augmentation."
-    def __init__(self, cfg: GanConfig, gen, critic, batches, seed: int, device, begun: int = 0, judge=None):
+    def __init__(self, cfg: CganConfig, gen, critic, batches, seed: int, device, begun: int = 0, judge=None, sources=None):
         if cfg.projected: add_feature_critic(critic, judge, seed)
-        super().__init__(cfg, gen, critic, batches, seed, device, begun, judge)
-        self.strength = Strength(self.cfg.augment, self.cfg.augment_strength).to(self.device)
+        super().__init__(cfg, gen, critic, batches, seed, device, begun, judge, sources)
+        self.strength = Strength(self.cfg.augment, self.cfg.augment_p).to(self.device)
         self.modules["strength"], self.game = self.strength, GAME_LOSSES[self.cfg.loss]
         self.bf16 = use_bf16(self.cfg.precision, self.device)
         if self.batches: self.gamma = self.cfg.gamma or default_gamma(math.prod(self.batches.images.shape[1:]), self.batches.main)
     @staticmethod
-    def make_generator(cfg: GanConfig, n_classes: int, size: int, channels: int) -> StyledGenerator:
+    def make_generator(cfg: CganConfig, n_classes: int, size: int, channels: int) -> StyledGenerator:
         return StyledGenerator(cfg.z, n_classes, cfg.gen_width, size, channels)
     @staticmethod
-    def make_critic(cfg: GanConfig, n_classes: int, size: int, channels: int) -> ProjectionCritic:
+    def make_critic(cfg: CganConfig, n_classes: int, size: int, channels: int) -> ProjectionCritic:
         return ProjectionCritic(n_classes, cfg.critic_width, size, channels)
     def more(self, role, n, random, penalty_step): return {} if self.cfg.augment == "none" else {
         f"draws_{kind}": augment_draws(n, random) for kind in ("real", "fake")}

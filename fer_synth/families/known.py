@@ -4,13 +4,13 @@
 __all__ = ['FAMILIES', 'get_family', 'make_generator', 'make_critic']
 
 # %% ../../nbs/57_families.known.ipynb #46499081
-import torch
 from torch import nn
-from ..config import GanConfig, UserError, closest
 from .cgan import CGan
 from .vanilla import Vanilla
 from .wgan_gp import WganGp
+from ..family_settings import GanConfig
 from ..runtime import seeded
+from ..settings import UserError, closest
 from ..training.objectives import Game
 
 # %% ../../nbs/57_families.known.ipynb #36da2283
@@ -19,17 +19,20 @@ FAMILIES: dict[str, type[Game]] = {"wgan_gp": WganGp, "cgan": CGan, "vanilla": V
 # %% ../../nbs/57_families.known.ipynb #ad4f745d
 def get_family(name: str) -> type[Game]:
     "A family by its name; `UserError` with the nearest name when there is none."
-    if name not in FAMILIES: raise UserError(f"gan.family is '{name}', which is unknown{closest(name, FAMILIES)}")
+    if name not in FAMILIES:
+        raise UserError(f"gan.family is '{name}', which is unknown{closest(name, FAMILIES)}")
     return FAMILIES[name]
 
 # %% ../../nbs/57_families.known.ipynb #980d8445
 def make_generator(cfg: GanConfig, n_classes: int, size: int, channels: int, seed: int) -> nn.Module:
     "The generator of the config's family, `channels_last`."
-    with seeded(seed, "weights", "gen"): gen = get_family(cfg.family).make_generator(cfg, n_classes, size, channels)
+    with seeded(seed, "weights", "gen"):
+        gen = get_family(cfg.family).make_generator(cfg, n_classes, size, channels)
     return gen.to(memory_format=torch.channels_last)
 
 # %% ../../nbs/57_families.known.ipynb #2e302410
 def make_critic(cfg: GanConfig, n_classes: int, size: int, channels: int, seed: int) -> nn.Module:
     "The critic of the config's family, `channels_last`."
-    with seeded(seed, "weights", "critic"): critic = get_family(cfg.family).make_critic(cfg, n_classes, size, channels)
+    with seeded(seed, "weights", "critic"):
+        critic = get_family(cfg.family).make_critic(cfg, n_classes, size, channels)
     return critic.to(memory_format=torch.channels_last)

@@ -6,12 +6,14 @@ __all__ = ['PlainGenerator', 'PlainCritic', 'Vanilla']
 # %% ../../nbs/47_families.vanilla.ipynb #cc4461d4
 import torch
 from torch import nn
-from ..config import GanConfig
+from ..family_settings import VanillaConfig
 from ..losses import GAME_LOSSES, default_gamma, squared_gradient_norm
 from ..training.objectives import Game
 
 # %% ../../nbs/47_families.vanilla.ipynb #b9cf1583
-def _up(c_in: int, c_out: int) -> list: return [nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, bias=False), nn.GroupNorm(8, c_out), nn.ReLU()]
+def _up(c_in: int, c_out: int) -> list:
+    "Layers that double height and width."
+    return [nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, bias=False), nn.GroupNorm(8, c_out), nn.ReLU()]
 
 # %% ../../nbs/47_families.vanilla.ipynb #9a40be7c
 class PlainGenerator(nn.Module):
@@ -20,10 +22,12 @@ class PlainGenerator(nn.Module):
         super().__init__()
         self.z, self.grid = z, size // 8
         self.first = nn.Linear(z, 4 * width * self.grid**2)
-        self.body = nn.Sequential(nn.GroupNorm(8, 4 * width), nn.ReLU(), *_up(4 * width, 2 * width), *_up(2 * width, width),
-                                  nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, 4 * width), nn.ReLU(), *_up(4 * width, 2 * width), *_up(2 * width, width),
+            nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
     def forward(self, z, y=None):
-        return self.body(self.first(z).view(len(z), -1, self.grid, self.grid).contiguous(memory_format=torch.channels_last))
+        x = self.first(z).view(len(z), -1, self.grid, self.grid)
+        return self.body(x.contiguous(memory_format=torch.channels_last))
 
 # %% ../../nbs/47_families.vanilla.ipynb #b3495c46
 class PlainCritic(nn.Module):
@@ -40,20 +44,21 @@ class Vanilla(Game):
     "Unconditional DCGAN, non-saturating loss, R1."
     conditional = False
     @staticmethod
-    def make_generator(cfg: GanConfig, n_classes: int, size: int, channels: int) -> PlainGenerator:
+    def make_generator(cfg: VanillaConfig, n_classes: int, size: int, channels: int) -> PlainGenerator:
         return PlainGenerator(cfg.z, cfg.gen_width, size, channels)
     @staticmethod
-    def make_critic(cfg: GanConfig, n_classes: int, size: int, channels: int) -> PlainCritic:
+    def make_critic(cfg: VanillaConfig, n_classes: int, size: int, channels: int) -> PlainCritic:
         return PlainCritic(cfg.critic_width, size, channels)
     def critic_loss(self, inputs: dict, penalty_step: bool) -> tuple[torch.Tensor, dict]:
         game, x, numbers = GAME_LOSSES["nonsaturating"], inputs["x"].detach().requires_grad_(penalty_step), {}
         with torch.no_grad(): fake = self.gen(inputs["z"])
-        on_real, on_fake = self.critic(x), self.critic(fake)
-        loss = game.critic(on_real, on_fake)
+        real_logits, fake_logits = self.critic(x), self.critic(fake)
+        loss = game.critic(real_logits, fake_logits)
         if penalty_step:
             gamma = self.cfg.gamma or default_gamma(x.shape[1:].numel(), len(self.batches.labels))
-            r1 = squared_gradient_norm(on_real, x).mean()
-            loss, numbers = loss + gamma / 2 * self.cfg.penalty_every * r1, {"r1": r1.detach()}
-        return loss, {"gap": (on_real.mean() - on_fake.mean()).detach(), **numbers}
+            r1_penalty = squared_gradient_norm(real_logits, x).mean()
+            loss = loss + gamma / 2 * self.cfg.penalty_every * r1_penalty
+            numbers = {"r1": r1_penalty.detach()}
+        return loss, {"gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
         return GAME_LOSSES["nonsaturating"].generator(None, self.critic(self.gen(inputs["z"])))

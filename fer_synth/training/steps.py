@@ -38,7 +38,7 @@ def step_optimizer(opt: torch.optim.Optimizer, loss: torch.Tensor) -> torch.Tens
 def cpu_has_bf16() -> bool:
     "Whether this processor computes in bfloat16 by itself. (One that does not still gives the right numbers, only slowly.)"
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-def use_bf16(precision: str, device) -> bool:  # `precision` as in `GanConfig`
+def use_bf16(precision: str, device) -> bool:  # `precision` as in `CganConfig`
     "Whether the networks shall run in bfloat16; warns where that costs time instead of saving it."
     kind = torch.device(device).type
     if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported()
