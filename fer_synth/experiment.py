@@ -17,8 +17,8 @@ import numpy as np, torch
 from PIL import Image
 from .config import SCORES, RunConfig, UserError, check_config, closest, save_config, write_atomic
 from .data.batches import Batches, balanced_rows, to_uint8
-from .data.drawn import load_images
-from .data.faces import ImageSet
+from .data.images import ImageSet
+from .data.load import load_images
 from .data.rows import Rows, join_rows, pick_rows
 from .evaluation.generators import Yardstick, classification_accuracy_score, measures_table
 from .evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from fer_synth.config import DataConfig, UserError
-from fer_synth.data.faces import FER_CLASSES, assign_splits, describe, find_duplicates, list_items, read_images, split_groups
+from fer_synth.data.images import assign_splits, describe, find_duplicates, split_groups
+from fer_synth.data.load import read_images
+from fer_synth.data.sources import FER_CLASSES, list_items
 
 REAL = Path(__file__).parents[2]/"shared"/"data"/"fer2013.zip"
 CLASSES = "fear", "happy", "sad"

@@ -17,11 +17,11 @@ from PIL import Image
 
 from fer_synth import cli, experiment
 from fer_synth.config import DataConfig, UserError, check_config
-from fer_synth.data import faces as room
+from fer_synth.data import load as room
 from fer_synth.data.batches import Batches
-from fer_synth.data.drawn import load_images
-from fer_synth.data.faces import open_pictures, read_images, source_state, store_pictures, stored_at
+from fer_synth.data.load import load_images, open_stored, read_images, source_state, store_images, stored_at
 from fer_synth.data.rows import ArrayFile, Rows, cache_folder, join_rows, pick_rows
+from fer_synth.data.sources import FER_CLASSES
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stats
 
@@ -144,7 +144,7 @@ def test_a_run_from_disk_is_resumed(source, tmp_path):
     (out/"metrics.json").unlink()
     experiment.resume(out, show=False)
     strip = lambda text: {k: v for k, v in json.loads(text).items() if k != "resources"}
-    assert strip((out/"metrics.json").read_text()) == strip(first) and open_pictures(config(source)) is not None
+    assert strip((out/"metrics.json").read_text()) == strip(first) and open_stored(config(source)) is not None
 
 
 def test_a_warm_up_has_a_limit(pair, tmp_path, monkeypatch):
@@ -179,8 +179,8 @@ def test_a_file_cut_short_is_read_again(source, name, keep):
     good = read_images(cfg).fingerprint()
     file = stored_at(cfg)/f"{name}.npy"
     file.write_bytes(file.read_bytes()[:keep])
-    assert open_pictures(cfg) is None
-    assert read_images(cfg).fingerprint() == good and open_pictures(cfg) is not None
+    assert open_stored(cfg) is None
+    assert read_images(cfg).fingerprint() == good and open_stored(cfg) is not None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"state": 1}', "null", "\x00" * 99])
@@ -188,16 +188,16 @@ def test_damaged_facts_are_read_again(source, text):
     cfg = config(source)
     good = read_images(cfg).fingerprint()
     (stored_at(cfg)/"facts.json").write_text(text)
-    assert open_pictures(cfg) is None and read_images(cfg).fingerprint() == good
+    assert open_stored(cfg) is None and read_images(cfg).fingerprint() == good
 
 
 def test_files_that_do_not_belong_together_are_read_again(source):
     cfg = config(source)
     good = read_images(cfg).fingerprint()
-    for name, wrong in (("labels", np.zeros(7, int)), ("images", np.zeros((len(open_pictures(cfg).names), 1, 8, 8), np.uint8)),
+    for name, wrong in (("labels", np.zeros(7, int)), ("images", np.zeros((len(open_stored(cfg).names), 1, 8, 8), np.uint8)),
                         ("names", np.array([{}], object))):
         np.save(stored_at(cfg)/f"{name}.npy", wrong)
-        assert open_pictures(cfg) is None and read_images(cfg).fingerprint() == good
+        assert open_stored(cfg) is None and read_images(cfg).fingerprint() == good
 
 
 def change_in_place(own):
@@ -249,7 +249,7 @@ def test_a_source_that_is_gone(own):
 def test_a_disk_that_is_full_before(source, cache, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="cannot take .* GiB of images .*free some, set XDG_CACHE_HOME"): read_images(config(source))
-    assert not left_over(cache) and open_pictures(config(source)) is None
+    assert not left_over(cache) and open_stored(config(source)) is None
 
 
 @pytest.mark.parametrize("after", [0, 40])
@@ -282,17 +282,17 @@ def test_a_defect_leaves_nothing(own, cache):
 
 def test_a_reader_that_is_killed_leaves_nothing_that_is_used(source, cache):
     "Half of a table is never taken for a whole one; it is removed when it is a day old, and not before: its maker may be alive."
-    code = ("import os, sys\nfrom fer_synth.data import faces\nfrom fer_synth.data.rows import ArrayFile\nreal = ArrayFile.add\n"
+    code = ("import os, sys\nfrom fer_synth.data import load\nfrom fer_synth.data.rows import ArrayFile\nreal = ArrayFile.add\n"
             "def add(self, rows):\n    real(self, rows)\n    if self.n == 30: self.file.flush(); os.kill(os.getpid(), 9)\n"
-            "ArrayFile.add = add\nfaces.read_images(faces.DataConfig(source=sys.argv[1], size=16, memory_gib=0.0))")
+            "ArrayFile.add = add\nload.read_images(load.DataConfig(source=sys.argv[1], size=16, memory_gib=0.0))")
     done = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, timeout=100)
     assert done.returncode == -9, done.stderr
     half, = left_over(cache)
-    assert open_pictures(config(source)) is None
+    assert open_stored(config(source)) is None
     good = read_images(config(source, memory_gib=1.0)).fingerprint()
     assert read_images(config(source)).fingerprint() == good and left_over(cache) == [half]
     os.utime(cache/half, times=(time.time() - 2 * 86400,) * 2)
-    store_pictures(config(source))
+    store_images(config(source))
     assert not left_over(cache) and read_images(config(source)).fingerprint() == good
 
 
@@ -344,7 +344,8 @@ import numpy as np, torch
 from torch import nn
 from fer_synth.config import DataConfig
 from fer_synth.data.batches import Batches
-from fer_synth.data.faces import SPLITS, read_images
+from fer_synth.data.images import SPLITS
+from fer_synth.data.load import read_images
 from fer_synth.data.rows import join_rows
 from fer_synth.runtime import start
 from fer_synth.training.classifier import predict
@@ -415,7 +416,7 @@ def test_a_large_table_takes_no_memory_for_its_pixels(tmp_path):
     facts = dict(labels=rows % 7, found=np.where(rows % 5, "train", "test"), blank=rows < 0, hashes=np.array([f"{i:016x}" for i in rows]),
                  names=np.array([f"large.csv row {i}" for i in rows]))
     for k, v in facts.items(): np.save(folder/f"{k}.npy", v)
-    (folder/"facts.json").write_text(json.dumps({"count": n, "classes": list(room.FER_CLASSES), "skipped": [], "state": source_state(large)}))
+    (folder/"facts.json").write_text(json.dumps({"count": n, "classes": list(FER_CLASSES), "skipped": [], "state": source_state(large)}))
     found, peak = probe(large, small)
     assert found == n
     assert peak < 24, f"{peak:.1f} MiB"

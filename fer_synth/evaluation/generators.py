@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from ..config import RunConfig, UserError
 from ..data.batches import to_float
-from ..data.faces import ImageSet
+from ..data.images import ImageSet
 from ..data.rows import pick_rows
 from .metrics import scores
 from ..losses import fill_from_file
