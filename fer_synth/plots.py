@@ -230,7 +230,7 @@ def training_curves(
     loss = {"loss_critic": (RED, "-", "critic"), "loss_gen": (BLUE, "--", "generator")}
     penalties = {"penalty": (BLUE, "-", "gradient penalty"), "r1": (BLUE, "-", "R1"), "r2": (RED, "--", "R2")}
     shares = {"agreement": (BLUE, "-", "judge agrees"), "diversity": (RED, "--", "diversity, real = 1"),
-              "strength": (GREEN, ":", "augmentation")}
+              "p": (GREEN, ":", "augmentation")}
     spread = {"precision": (BLUE, "-", "precision"), "recall": (RED, "--", "recall"), "coverage": (GREEN, ":", "coverage")}
     todo = [("Warm-up loss", "warmup", {"loss": (BLUE, "-", "")}), ("Critic's gap, real − generated", "gan", {"gap": (BLUE, "-", "")}),
             ("GAN losses", "gan", loss), ("Penalties", "gan", penalties),

@@ -1,12 +1,19 @@
-"Hostile, broken and leaky data sets: one clear sentence for each, nothing left behind, and no leak that gets through."
-import io, os, struct, zipfile
+"Hostile, broken and leaky data sets: one clear sentence for each, nothing left behind, no leak gets through."
+import io
+import os
+import struct
+import zipfile
 from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
+
 from fer_synth.config import DataConfig, UserError
-from fer_synth.data.faces import FER_CLASSES, assign_splits, describe, find_duplicates, list_items, read_images, split_groups
+from fer_synth.data.images import SPLITS, assign_splits, describe, find_duplicates, split_groups
+from fer_synth.data.load import read_images
+from fer_synth.data.sources import FER_CLASSES, list_items
 
 REAL = Path(__file__).parents[2]/"shared"/"data"/"fer2013.zip"
 CLASSES = "fear", "happy", "sad"
@@ -24,8 +31,11 @@ def png(array):
 
 def good_files(n=8):
     "Name -> bytes of a sound data set: n training and 3 test images of each class."
-    return {f"{split}/{c}/{i}.png": png(pixels(1000 * k + 100 * (split == "test") + i))
-            for k, c in enumerate(CLASSES) for split, m in (("train", n), ("test", 3)) for i in range(m)}
+    files = {}
+    for k, c in enumerate(CLASSES):
+        for i in range(n): files[f"train/{c}/{i}.png"] = png(pixels(1000 * k + i))
+        for i in range(3): files[f"test/{c}/{i}.png"] = png(pixels(1000 * k + 100 + i))
+    return files
 
 
 def make_zip(path, files):
@@ -42,20 +52,25 @@ def make_folder(path, files):
 
 
 def make_csv(rows, head="emotion,pixels,Usage"):
-    return "\n".join([head, *(",".join([str(r[0]), " ".join(map(str, r[1].ravel())), *r[2:]]) for r in rows)]).encode()
+    lines = [",".join([str(row[0]), " ".join(map(str, row[1].ravel())), *row[2:]]) for row in rows]
+    return "\n".join([head, *lines]).encode()
 
 
 def read(source, **changes):
     return read_images(DataConfig(source=str(source), **{"size": 8, **changes}))
 
 
+def files_around(source):
+    return sorted(Path(source).parent.rglob("*")) if Path(source).parent.exists() else []
+
+
 def fails(source, *parts, **changes):
-    "Reading must raise one sentence that holds all the parts, and must leave the folder around the source as it was."
-    around = sorted(Path(source).parent.rglob("*")) if Path(source).parent.exists() else []
+    "Reading must raise one sentence with all the parts, and leave the folder around the source as it was."
+    around = files_around(source)
     with pytest.raises(UserError) as e: read(source, **changes)
     text = str(e.value)
     assert "\n" not in text and text.endswith((".", "'?")) and all(p in text for p in parts), text
-    assert around == (sorted(Path(source).parent.rglob("*")) if Path(source).parent.exists() else [])
+    assert files_around(source) == around
 
 
 # ---- sources that cannot be read ----------------------------------------------------------------
@@ -91,7 +106,8 @@ def test_zip_with_names_that_point_outside(tmp_path, name):
 
 
 def test_zip_that_declares_too_much(tmp_path):
-    fails(make_zip(tmp_path/"x.zip", {**good_files(), "notes.txt": bytes(4 << 20)}), "expands to", "max_gib", max_gib=0.003)
+    path = make_zip(tmp_path/"x.zip", {**good_files(), "notes.txt": bytes(4 << 20)})
+    fails(path, "expands to", "max_gib", max_gib=0.003)
 
 
 def test_zip_that_lies_about_its_size(tmp_path):
@@ -104,7 +120,8 @@ def test_zip_that_lies_about_its_size(tmp_path):
 
 
 def test_zip_packed_by_another_method(tmp_path):
-    with zipfile.ZipFile(tmp_path/"x.zip", "w", zipfile.ZIP_BZIP2) as z: z.writestr("train/sad/1.png", bytes(1 << 20))
+    with zipfile.ZipFile(tmp_path/"x.zip", "w", zipfile.ZIP_BZIP2) as z:
+        z.writestr("train/sad/1.png", bytes(1 << 20))
     fails(tmp_path/"x.zip", "other than deflate")
 
 
@@ -138,7 +155,8 @@ def test_files_that_cannot_be_opened(tmp_path, kind):
     if kind == "pipe": os.mkfifo(path)
     if kind == "no permission":
         if os.geteuid() == 0: pytest.skip("the superuser may read everything")
-        path.write_bytes(png(pixels(0))); path.chmod(0)
+        path.write_bytes(png(pixels(0)))
+        path.chmod(0)
     fails(folder, "train/sad/odd.png", "does not decode")
     assert read(folder, skip_bad=True).report["skipped"] == 1
 
@@ -172,11 +190,13 @@ def test_picture_that_does_not_decode(tmp_path, kind, make):
 
 
 def test_only_bad_pictures(tmp_path):
-    fails(make_zip(tmp_path/"x.zip", {f"train/{c}/1.png": b"no" for c in CLASSES}), "no image that decodes", skip_bad=True)
+    path = make_zip(tmp_path/"x.zip", {f"train/{c}/1.png": b"no" for c in CLASSES})
+    fails(path, "no image that decodes", skip_bad=True)
 
 
 def test_picture_outside_the_layout(tmp_path):
-    path = make_zip(tmp_path/"x.zip", {**good_files(), "extra/more/1.png": png(pixels(0)), "preview.png": png(pixels(1))})
+    strays = {"extra/more/1.png": png(pixels(0)), "preview.png": png(pixels(1))}
+    path = make_zip(tmp_path/"x.zip", {**good_files(), **strays})
     fails(path, "preview.png fits into no class")
     assert sorted(read(path, skip_bad=True).report["skipped_names"]) == ["extra/more/1.png", "preview.png"]
 
@@ -187,7 +207,8 @@ def test_names_cannot_repaint_the_terminal(tmp_path):
 
 
 def test_one_class_only(tmp_path):
-    fails(make_zip(tmp_path/"x.zip", {k: v for k, v in good_files().items() if "sad" in k}), "only the class 'sad'")
+    files = {k: v for k, v in good_files().items() if "sad" in k}
+    fails(make_zip(tmp_path/"x.zip", files), "only the class 'sad'")
     fails(make_zip(tmp_path/"y.zip", good_files()), "only the class 'sad'", classes=("sad",))
 
 
@@ -198,12 +219,15 @@ def test_class_missing_from_a_split(tmp_path, split):
 
 
 def test_class_too_small_to_cut(tmp_path):
-    files = {f"{c}/{i}.png": png(pixels(100 * k + i)) for k, c in enumerate(CLASSES) for i in range(2 if c == "sad" else 10)}
+    counts = {"fear": 10, "happy": 10, "sad": 2}
+    files = {f"{c}/{i}.png": png(pixels(100 * k + i))
+             for k, (c, n) in enumerate(counts.items()) for i in range(n)}
     fails(make_zip(tmp_path/"x.zip", files), "class 'sad'", "of 2 in all")
 
 
 def test_unknown_class(tmp_path):
-    fails(make_zip(tmp_path/"x.zip", good_files()), "no class 'hapy'", "did you mean 'happy'", classes=("hapy", "sad"))
+    path = make_zip(tmp_path/"x.zip", good_files())
+    fails(path, "no class 'hapy'", "did you mean 'happy'", classes=("hapy", "sad"))
 
 
 # ---- CSV -----------------------------------------------------------------------------------------
@@ -213,13 +237,18 @@ def csv_rows():
             for c in (2, 3, 4) for u, n in (("Training", 8), ("PublicTest", 3)) for i in range(n)]
 
 
+def end_last_row(text, with_):
+    "The CSV file with another end of its last pixels."
+    return text.removesuffix(b",PublicTest").rsplit(b" ", 1)[0] + with_ + b",PublicTest"
+
+
 @pytest.mark.parametrize("spoil, parts", [
-    (lambda t: t[:-len(b",PublicTest")].rsplit(b" ", 1)[0] + b",PublicTest", ["row 34", "255 pixels", "256"]),
+    (lambda t: end_last_row(t, b""), ["row 34", "255 pixels", "256"]),
     (lambda t: t.replace(b"\n2,", b"\n2,7 ", 1), ["row 2", "257 pixels", "256"]),
     (lambda t: t.replace(b",PublicTest", b" abc,PublicTest", 1), ["row 10", "'abc'"]),
     (lambda t: t.replace(b",PublicTest", b" -3,PublicTest", 1), ["row 10", "'-3'"]),
-    (lambda t: t[:-len(b",PublicTest")].rsplit(b" ", 1)[0] + b" 256,PublicTest", ["row 34", "256 is more than 255"]),
-    (lambda t: t[:-len(b",PublicTest")].rsplit(b" ", 1)[0] + b" 99999999999999999999999,PublicTest", ["row 34", "more than 255"]),
+    (lambda t: end_last_row(t, b" 256"), ["row 34", "256 is more than 255"]),
+    (lambda t: end_last_row(t, b" 99999999999999999999999"), ["row 34", "more than 255"]),
     (lambda t: t.replace(b"\n2,", b"\n9,", 1), ["row 2", "emotion '9'"]),
     (lambda t: t.replace(b"\n2,", b"\nsad,", 1), ["row 2", "emotion 'sad'"]),
     (lambda t: t.replace(b",PublicTest", b",Later", 1), ["row 10", "Usage 'later'"]),
@@ -229,18 +258,20 @@ def csv_rows():
     (lambda t: b"", ["lacks the column"]),
     (lambda t: t + b"\n\xff\xfe", ["not a readable CSV"]),
     (lambda t: t + b'\n"' + b"1 " * 200_000, ["not a readable CSV"]),
-], ids=["too few", "too many", "letters", "negative", "256", "huge number", "emotion", "emotion name", "usage", "cells", "column",
-        "no rows", "empty", "bytes", "long cell"])
+], ids=["too few", "too many", "letters", "negative", "256", "huge number", "emotion", "emotion name",
+        "usage", "cells", "column", "no rows", "empty", "bytes", "long cell"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_spoilt_csv(tmp_path, spoil, parts, zipped):
     text = spoil(make_csv(csv_rows()))
     path = tmp_path/("x.zip" if zipped else "fer2013.csv")
-    make_zip(path, {"fer2013/fer2013.csv": text}) if zipped else path.write_bytes(text)
+    if zipped: make_zip(path, {"fer2013/fer2013.csv": text})
+    else: path.write_bytes(text)
     fails(path, *parts)
 
 
 def test_spoilt_rows_are_skipped_when_asked(tmp_path):
-    (tmp_path/"fer2013.csv").write_bytes(make_csv(csv_rows()).replace(b",PublicTest", b" abc,PublicTest", 1))
+    text = make_csv(csv_rows()).replace(b",PublicTest", b" abc,PublicTest", 1)
+    (tmp_path/"fer2013.csv").write_bytes(text)
     report = read(tmp_path/"fer2013.csv", skip_bad=True).report
     assert report["skipped_names"] == ["fer2013.csv row 10"] and report["found"]["test"]["fear"] == 2
 
@@ -249,7 +280,7 @@ def test_both_official_test_halves(tmp_path):
     rows = csv_rows() + [(c, pixels(9000 + 10 * c + i), "PrivateTest") for c in (2, 3, 4) for i in range(2)]
     (tmp_path/"fer2013.csv").write_bytes(make_csv(rows))
     faces = read(tmp_path/"fer2013.csv")
-    assert faces.report["counts"] == {s: dict.fromkeys(CLASSES, n) for s, n in (("train", 8), ("val", 3), ("test", 2))}
+    assert faces.report["counts"] == {s: dict.fromkeys(CLASSES, n) for s, n in zip(SPLITS, (8, 3, 2))}
     assert faces.report["cut"] == []
 
 
@@ -257,39 +288,48 @@ def test_both_official_test_halves(tmp_path):
 
 def test_folder_zip_and_csv_are_equal(tmp_path):
     rows = csv_rows()
-    files = {f"{'train' if u == 'Training' else 'test'}/{FER_CLASSES[c]}/{i}.png": png(p) for i, (c, p, u) in enumerate(rows)}
+    split = {"Training": "train", "PublicTest": "test"}
+    files = {f"{split[u]}/{FER_CLASSES[c]}/{i}.png": png(p) for i, (c, p, u) in enumerate(rows)}
+    wrapped = {"top/deep/" + k: v for k, v in files.items()}
+    wrapped |= {"__MACOSX/._a.png": b"", "top/.DS_Store": b""}
     (tmp_path/"fer2013.csv").write_bytes(make_csv(rows))
     cells = [line.split(b",") for line in make_csv(rows[::-1]).splitlines()[1:]]
-    icml = b"\n".join([b"emotion, Usage, pixels", *(b",".join((emotion, usage, pixels_)) for emotion, pixels_, usage in cells)])
-    sources = [make_folder(tmp_path/"tree", files), make_zip(tmp_path/"tree.zip", files), tmp_path/"fer2013.csv",
-               make_zip(tmp_path/"wrapped.zip", {"__MACOSX/._a.png": b"", "top/.DS_Store": b"",
-                                                 **{"top/deep/" + k: v for k, v in files.items()}}),
-               make_zip(tmp_path/"csv.zip", {"data/icml_face_data.csv": icml, "data/test.csv": b"pixels\n1 2 3 4"})]
+    lines = [b",".join((emotion, usage, numbers)) for emotion, numbers, usage in cells]
+    icml = b"\n".join([b"emotion, Usage, pixels", *lines])
+    tables = {"data/icml_face_data.csv": icml, "data/test.csv": b"pixels\n1 2 3 4"}
+    sources = [make_folder(tmp_path/"tree", files), make_zip(tmp_path/"tree.zip", files),
+               make_zip(tmp_path/"wrapped.zip", wrapped), tmp_path/"fer2013.csv",
+               make_zip(tmp_path/"csv.zip", tables)]
     for cfg in ({}, {"channels": 3, "size": 24}, {"classes": ("sad", "happy")}):
         tables = [read(s, **cfg) for s in sources]
         assert len({t.fingerprint() for t in tables}) == 1
-        assert len({str({k: v for k, v in t.report.items() if k not in ("source", "blank_names")}) for t in tables}) == 1
+        for t in tables: del t.report["source"], t.report["blank_names"]
+        assert len({str(t.report) for t in tables}) == 1
 
 
 def test_plain_layout_equals_train_csv(tmp_path):
     rows = [r[:2] for r in csv_rows()]
     (tmp_path/"train.csv").write_bytes(make_csv(rows, "emotion,pixels"))
-    folder = make_folder(tmp_path/"tree", {f"{FER_CLASSES[c]}/{i}.png": png(p) for i, (c, p) in enumerate(rows)})
+    files = {f"{FER_CLASSES[c]}/{i}.png": png(p) for i, (c, p) in enumerate(rows)}
+    folder = make_folder(tmp_path/"tree", files)
     a, b = read(folder), read(tmp_path/"train.csv")
     assert a.fingerprint() == b.fingerprint() and a.report["cut"] == ["test", "val"]
     assert a.fingerprint() == read(folder).fingerprint() != read(folder, split_seed=1).fingerprint()
 
 
 def test_train_without_test(tmp_path):
-    faces = read(make_zip(tmp_path/"x.zip", {k: v for k, v in good_files(20).items() if k.startswith("train")}))
+    files = {k: v for k, v in good_files(20).items() if k.startswith("train")}
+    faces = read(make_zip(tmp_path/"x.zip", files))
     assert faces.report["cut"] == ["test", "val"] and "test, val" in describe(faces)
-    assert faces.report["counts"] == {s: dict.fromkeys(CLASSES, n) for s, n in (("train", 14), ("val", 2), ("test", 4))}
+    assert faces.report["counts"] == {s: dict.fromkeys(CLASSES, n) for s, n in zip(SPLITS, (14, 2, 4))}
 
 
 def test_sizes_colours_and_class_order(tmp_path):
-    files = {f"{c}/{i}.png": png(pixels(10 * k + i, (20 + i, 30, 3))) for k, c in enumerate("abcdefghij") for i in range(6)}
+    files = {f"{c}/{i}.png": png(pixels(10 * k + i, (20 + i, 30, 3)))
+             for k, c in enumerate("abcdefghij") for i in range(6)}
     faces = read(make_zip(tmp_path/"x.zip", files), channels=3, size=16, classes=tuple("jca"))
-    assert faces.classes == ("j", "c", "a") and faces.images.shape == (18, 3, 16, 16) and faces.images.dtype == np.uint8
+    assert faces.classes == ("j", "c", "a")
+    assert faces.images.shape == (18, 3, 16, 16) and faces.images.dtype == np.uint8
     for row in range(18):
         letter = faces.names[row][0]
         assert faces.classes[faces.labels[row]] == letter
@@ -299,7 +339,8 @@ def test_sizes_colours_and_class_order(tmp_path):
 def test_limit_takes_from_training_only(tmp_path):
     path = make_zip(tmp_path/"x.zip", good_files(20))
     full, some = read(path), read(path, limit=5)
-    assert some.report["counts"]["train"] == dict.fromkeys(CLASSES, 5) and some.report["limited"] == dict.fromkeys(CLASSES, 13)
+    assert some.report["counts"]["train"] == dict.fromkeys(CLASSES, 5)
+    assert some.report["limited"] == dict.fromkeys(CLASSES, 13)
     for s in ("val", "test"): assert (full.hashes[full.split == s] == some.hashes[some.split == s]).all()
     assert set(some.hashes) < set(full.hashes)
 
@@ -307,8 +348,10 @@ def test_limit_takes_from_training_only(tmp_path):
 # ---- leaks ---------------------------------------------------------------------------------------
 
 def planted(tmp_path):
-    "Two training copies of test images, one of a validation image, a conflict, a blank image, a harmless pair."
-    files = good_files(20) | {f"valid/{c}/{i}.png": png(pixels(50_000 + 10 * k + i)) for k, c in enumerate(CLASSES) for i in range(3)}
+    "Two training copies of test images, one of a validation image, a conflict, a blank image, and a pair."
+    files = good_files(20)
+    for k, c in enumerate(CLASSES):
+        for i in range(3): files[f"valid/{c}/{i}.png"] = png(pixels(50_000 + 10 * k + i))
     files["train/sad/leak1.png"] = files["test/sad/0.png"]
     files["train/happy/leak2.png"] = files["test/sad/1.png"]
     files["train/fear/leak3.png"] = files["valid/fear/2.png"]
@@ -321,8 +364,10 @@ def planted(tmp_path):
 def test_planted_leaks_are_found_and_dropped(tmp_path):
     faces = read(planted(tmp_path))
     r = faces.report
-    assert r["duplicates"] == {"groups": 5, "images": 10, "across_splits": 3, "val_and_test": 0, "conflicting": 2}
-    assert r["dropped"] == {"fear": 1, "happy": 1, "sad": 1} and r["counts"]["train"] == {"fear": 22, "happy": 20, "sad": 21}
+    assert r["duplicates"] == {"groups": 5, "images": 10, "across_splits": 3, "val_and_test": 0,
+                               "conflicting": 2}
+    assert r["dropped"] == {"fear": 1, "happy": 1, "sad": 1}
+    assert r["counts"]["train"] == {"fear": 22, "happy": 20, "sad": 21}
     assert r["blank"] == 1 and r["blank_names"] == ["train/fear/blank.png"]
     assert not {n for n in faces.names if "leak" in n}
     assert not set(faces.hashes[faces.split == "train"]) & set(faces.hashes[faces.split != "train"])
@@ -360,12 +405,12 @@ def test_no_table_leaks(table, seed, limit):
     assert not train & set(hashes[np.isin(new, ["val", "test"])])
     for s in {"val", "test"} - set(cut): assert ((new == s) == (split == s)).all()
     if limit: assert max(np.bincount(labels[new == "train"], minlength=1)) <= limit
-    twins = find_duplicates(hashes, split, labels)
+    duplicates = find_duplicates(hashes, split, labels)
     by_hash = {h: [i for i, g in enumerate(table[0]) if g == h] for h in table[0]}
     groups = [g for g in by_hash.values() if len(g) > 1]
-    assert twins["groups"] == len(groups) and twins["images"] == sum(map(len, groups))
-    assert twins["across_splits"] == sum(len({table[2][i] for i in g}) > 1 for g in groups)
-    assert twins["conflicting"] == sum(len({table[1][i] for i in g}) > 1 for g in groups)
+    assert duplicates["groups"] == len(groups) and duplicates["images"] == sum(map(len, groups))
+    assert duplicates["across_splits"] == sum(len({table[2][i] for i in g}) > 1 for g in groups)
+    assert duplicates["conflicting"] == sum(len({table[1][i] for i in g}) > 1 for g in groups)
 
 
 # ---- anything at all -------------------------------------------------------------------------------
@@ -381,7 +426,9 @@ def test_flipped_bytes_give_a_table_or_a_sentence(tmp_path, kind):
         spoilt = bytearray(data)
         for at in rng.integers(0, len(data), rng.integers(1, 4)): spoilt[at] = rng.integers(256)
         path.write_bytes(spoilt[:rng.integers(1, len(data))] if rng.random() < 0.1 else spoilt)
-        try: read(path); outcomes.append("table")
+        try:
+            read(path)
+            outcomes.append("table")
         except UserError: outcomes.append("sentence")
     assert set(outcomes) <= {"table", "sentence"} and "sentence" in outcomes
 
@@ -402,7 +449,8 @@ def test_real_fer2013():
     for c in names:
         assert r["counts"]["train"][c] + r["counts"]["val"][c] + r["dropped"][c] == r["found"]["train"][c]
         assert abs(r["counts"]["val"][c] - (r["found"]["train"][c] - r["dropped"][c]) / 10) <= 1
-    assert r["duplicates"] == {"groups": 1240, "images": 2731, "across_splits": 241, "val_and_test": 0, "conflicting": 41}
+    assert r["duplicates"] == {"groups": 1240, "images": 2731, "across_splits": 241, "val_and_test": 0,
+                               "conflicting": 41}
     assert r["blank"] == 12 and sum(r["dropped"].values()) == 315
     assert not set(faces.hashes[faces.split == "train"]) & set(faces.hashes[faces.split != "train"])
     assert max(map(len, describe(faces).splitlines())) <= 100

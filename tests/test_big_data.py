@@ -1,4 +1,4 @@
-"Images that do not fit into memory: the same tables, batches and runs as from memory, and no memory for the pixels."
+"Images that do not fit into memory: the same tables, batches and runs as from memory, no memory for pixels."
 import errno
 import json
 import os
@@ -17,11 +17,11 @@ from PIL import Image
 
 from fer_synth import cli, experiment
 from fer_synth.config import DataConfig, UserError, check_config
-from fer_synth.data import faces as room
+from fer_synth.data import load as room
 from fer_synth.data.batches import Batches, MirrorAndShift
-from fer_synth.data.drawn import load_images
-from fer_synth.data.faces import open_pictures, read_images, source_state, store_pictures, stored_at
-from fer_synth.data.rows import ArrayFile, Rows, cache_folder, join_rows, pick_rows
+from fer_synth.data.load import load_images, open_stored, read_images, source_state, store_images, stored_at
+from fer_synth.data.rows import ArrayFile, Rows, join_rows, pick_rows
+from fer_synth.data.sources import FER_CLASSES
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stats
 
@@ -59,7 +59,7 @@ def config(source, **changes):
 
 
 def left_over(cache):
-    return sorted(p.name for p in cache.iterdir() if p.name.startswith("unfinished")) if cache.exists() else []
+    return sorted(p.name for p in cache.glob("unfinished*"))
 
 
 # ---- the same numbers ------------------------------------------------------------------------------
@@ -74,15 +74,17 @@ def pair(source):
 
 def test_the_table_is_the_same(pair):
     one, two = pair
-    assert one.fingerprint() == two.fingerprint() and one.report == two.report and list(two.names) == list(one.names)
-    assert json.dumps(one.report) == json.dumps(two.report)
-    assert np.array_equal(one.labels, two.labels) and np.array_equal(one.hashes, two.hashes) and np.array_equal(one.split, two.split)
+    assert one.fingerprint() == two.fingerprint() and list(two.names) == list(one.names)
+    assert one.report == two.report and json.dumps(one.report) == json.dumps(two.report)
+    assert np.array_equal(one.labels, two.labels)
+    assert np.array_equal(one.hashes, two.hashes) and np.array_equal(one.split, two.split)
     with pytest.raises(UserError, match="Unknown split"): two.part("validation")
 
 
-@pytest.mark.parametrize("changes", [dict(split_seed=4), dict(limit=11), dict(drop_leaks=False), dict(classes=("sad", "happy", "fear"))])
+@pytest.mark.parametrize("changes", [dict(split_seed=4), dict(limit=11), dict(drop_leaks=False),
+                                     dict(classes=("sad", "happy", "fear"))])
 def test_the_table_is_the_same_for_other_splits_and_classes(source, tmp_path, changes):
-    "Flattened to one split, so that test and validation are cut here; the second reading of the same pixels comes from the stored ones."
+    "Flattened to one split, so that test and validation are cut; the second reading finds the stored pixels."
     flat = tmp_path/"flat"
     for file in source.rglob("*.png"):
         (flat/file.parent.name).mkdir(parents=True, exist_ok=True)
@@ -94,41 +96,50 @@ def test_the_table_is_the_same_for_other_splits_and_classes(source, tmp_path, ch
 
 
 def test_batches_are_the_same(pair):
-    one, two = pair
     gen = np.random.default_rng(0)
     kept, kinds = gen.integers(0, 256, (30, 1, 16, 16), np.uint8), gen.integers(0, 5, 30)
-    made = []
+    rows = gen.integers(0, len(pair[0].part("train")[1]), 200)
+    options = dict(transform=MirrorAndShift(True, 2), extra=30, extra_share=0.25)
+    both = []
     for faces in pair:
         images, labels = faces.part("train")
-        rows = gen.integers(0, len(labels), 200) if not made else made[0][0]
         images, labels = join_rows(pick_rows(images, rows), kept), np.r_[labels[rows], kinds]
-        made.append((rows, Batches(images, labels, 32, 5, "gan", 2, transform=MirrorAndShift(True, 2), extra=30, extra_share=0.25)))
+        both.append(Batches(images, labels, 32, 5, "gan", 2, **options))
+    one, two = both
     for step in [*range(15), 777, -1, -9]:
-        for a, b in zip(made[0][1][step], made[1][1][step]): assert torch.equal(a, b) and a.stride() == b.stride()
+        for a, b in zip(one[step], two[step]): assert torch.equal(a, b) and a.stride() == b.stride()
 
 
 def test_batches_do_not_keep_what_they_read(pair):
     "Batches of a view hold the view itself; those of an array hold a tensor, as ever."
     images, labels = pair[1].part("train")
-    assert Batches(images, labels, 8, 0, "x").images is images and torch.is_tensor(Batches(*pair[0].part("train"), 8, 0, "x").images)
+    assert Batches(images, labels, 8, 0, "x").images is images
+    assert torch.is_tensor(Batches(*pair[0].part("train"), 8, 0, "x").images)
 
 
 def run(cfg, out):
     return experiment.run(cfg, out, show=False)
 
 
+def without(values, keys): return {k: v for k, v in values.items() if k not in keys}
+
+
 def records(path):
-    stats = [{k: v for k, v in json.loads(line).items() if k not in MEASURED} for line in (path/"stats.jsonl").read_text().splitlines()]
-    metrics = {k: v for k, v in RunFolder(path).read("metrics.json").items() if k != "resources"}
-    files = [path/"selection.csv", path/"data.json", *sorted((path/"pool").iterdir()), path/"samples"/"real.png"]
+    lines = (path/"stats.jsonl").read_text().splitlines()
+    stats = [without(json.loads(line), MEASURED) for line in lines]
+    metrics = without(RunFolder(path).read("metrics.json"), ["resources"])
+    pools = sorted((path/"pool").iterdir())
+    files = [path/"selection.csv", path/"data.json", *pools, path/"samples"/"real.png"]
     return stats, metrics, {p.name: p.read_bytes() for p in files}
 
 
-@pytest.mark.parametrize("score, per_class", [("confidence", False), ("agreement", True), ("density", False), ("confidence", "cgan")])
-def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, score, per_class):
-    "Metrics, selection, pools and every logged number are equal; with few images for the warm-up, and few for its components, too."
-    cfg = tiny_cgan() if per_class == "cgan" else tiny_wgan_gp()
-    cfg = replace(cfg, gan=replace(cfg.gan, per_class=per_class is True), selection=replace(cfg.selection, score=score, threshold=0.2))
+@pytest.mark.parametrize("score, kind", [("confidence", "wgan_gp"), ("agreement", "wgan_gp per class"),
+                                         ("density", "wgan_gp"), ("confidence", "cgan")])
+def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, score, kind):
+    "Metrics, selection, pools and every logged number are equal; also with few images for the warm-up."
+    cfg = tiny_cgan() if kind == "cgan" else tiny_wgan_gp()
+    gan = replace(cfg.gan, per_class=kind == "wgan_gp per class")
+    cfg = replace(cfg, gan=gan, selection=replace(cfg.selection, score=score, threshold=0.2))
     if score == "density": monkeypatch.setattr(experiment, "WARMUP_IMAGES", 60)
     one, two = (run(replace(cfg, data=config(source, memory_gib=g)), tmp_path/f"run-{g}") for g in (1.0, 0.0))
     assert not (tmp_path/"cache").exists() or len(list(cache_folder().iterdir())) == 1
@@ -138,13 +149,14 @@ def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, sco
 
 
 def test_a_run_from_disk_is_resumed(source, tmp_path):
+    def metrics(): return without(json.loads((out/"metrics.json").read_text()), ["resources"])
+
     out = run(replace(tiny_wgan_gp(), data=config(source)), tmp_path/"run")
-    first = (out/"metrics.json").read_text()
+    first = metrics()
     shutil.rmtree(cache_folder())                  # may be deleted at any time
     (out/"metrics.json").unlink()
     experiment.resume(out, show=False)
-    strip = lambda text: {k: v for k, v in json.loads(text).items() if k != "resources"}
-    assert strip((out/"metrics.json").read_text()) == strip(first) and open_pictures(config(source)) is not None
+    assert metrics() == first and open_stored(config(source)) is not None
 
 
 def test_a_warm_up_has_a_limit(pair, tmp_path, monkeypatch):
@@ -158,11 +170,14 @@ def test_a_warm_up_has_a_limit(pair, tmp_path, monkeypatch):
             folder = RunFolder.create(tmp_path/f"{most}-{i}", cfg, {})
             member = experiment.members(cfg, faces.classes)[0]
             gen = experiment.make_generator(cfg.gan, len(faces.classes), 16, 1, 0)
-            experiment.warm_up(experiment.Job(cfg, folder, Stats(folder), faces, torch.device("cpu"), False), member, judge, gen)
+            job = experiment.Job(cfg, folder, Stats(folder), faces, torch.device("cpu"), False)
+            experiment.warm_up(job, member, judge, gen)
     n = len(pair[0].part("train")[1])
-    assert [len(o.batches.images) for o in seen] == [50, 50, n, n] and [len(o.codes.weight) for o in seen] == [50, 50, n, n]
+    assert [len(o.batches.images) for o in seen] == [50, 50, n, n]
+    assert [len(o.codes.weight) for o in seen] == [50, 50, n, n]
     for a, b in (seen[:2], seen[2:]):
-        assert torch.equal(a.codes.weight, b.codes.weight) and all(torch.equal(x, y) for x, y in zip(a.batches[3], b.batches[3]))
+        assert torch.equal(a.codes.weight, b.codes.weight)
+        assert all(torch.equal(x, y) for x, y in zip(a.batches[3], b.batches[3]))
     assert len({tuple(x.ravel()) for x in np.asarray(seen[1].batches.images)}) == 50
 
 
@@ -179,8 +194,8 @@ def test_a_file_cut_short_is_read_again(source, name, keep):
     good = read_images(cfg).fingerprint()
     file = stored_at(cfg)/f"{name}.npy"
     file.write_bytes(file.read_bytes()[:keep])
-    assert open_pictures(cfg) is None
-    assert read_images(cfg).fingerprint() == good and open_pictures(cfg) is not None
+    assert open_stored(cfg) is None
+    assert read_images(cfg).fingerprint() == good and open_stored(cfg) is not None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"state": 1}', "null", "\x00" * 99])
@@ -188,16 +203,17 @@ def test_damaged_facts_are_read_again(source, text):
     cfg = config(source)
     good = read_images(cfg).fingerprint()
     (stored_at(cfg)/"facts.json").write_text(text)
-    assert open_pictures(cfg) is None and read_images(cfg).fingerprint() == good
+    assert open_stored(cfg) is None and read_images(cfg).fingerprint() == good
 
 
 def test_files_that_do_not_belong_together_are_read_again(source):
     cfg = config(source)
     good = read_images(cfg).fingerprint()
-    for name, wrong in (("labels", np.zeros(7, int)), ("images", np.zeros((len(open_pictures(cfg).names), 1, 8, 8), np.uint8)),
-                        ("names", np.array([{}], object))):
+    too_small = np.zeros((len(open_stored(cfg).names), 1, 8, 8), np.uint8)
+    wrong_files = {"labels": np.zeros(7, int), "images": too_small, "names": np.array([{}], object)}
+    for name, wrong in wrong_files.items():
         np.save(stored_at(cfg)/f"{name}.npy", wrong)
-        assert open_pictures(cfg) is None and read_images(cfg).fingerprint() == good
+        assert open_stored(cfg) is None and read_images(cfg).fingerprint() == good
 
 
 def change_in_place(own):
@@ -206,7 +222,8 @@ def change_in_place(own):
 
 
 def add_one(own):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)).save(own/"train"/"happy"/"new.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    Image.fromarray(pixels).save(own/"train"/"happy"/"new.png")
 
 
 def remove_one(own): next((own/"train"/"happy").iterdir()).unlink()
@@ -221,11 +238,11 @@ def rename_one(own):
 def test_a_source_that_changed_is_read_again(own, change):
     cfg = config(own)
     before, first = read_images(cfg).fingerprint(), written(cfg)
-    assert read_images(cfg).fingerprint() == before and written(cfg) == first           # nothing changed: nothing is read
+    assert read_images(cfg).fingerprint() == before and written(cfg) == first     # nothing is read again
     change(own)
     after = read_images(cfg).fingerprint()
     assert after == read_images(config(own, memory_gib=1.0)).fingerprint() != before and written(cfg) != first
-    assert len(list(cache_folder().iterdir())) == 1                                    # the stale one is gone
+    assert len(list(cache_folder().iterdir())) == 1                               # the stale one is gone
 
 
 def test_a_source_that_changes_while_it_is_read(own, monkeypatch):
@@ -248,8 +265,9 @@ def test_a_source_that_is_gone(own):
 
 def test_a_disk_that_is_full_before(source, cache, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match="cannot take .* GiB of images .*free some, set XDG_CACHE_HOME"): read_images(config(source))
-    assert not left_over(cache) and open_pictures(config(source)) is None
+    with pytest.raises(UserError, match="cannot take .* GiB of images .*free some, set XDG_CACHE_HOME"):
+        read_images(config(source))
+    assert not left_over(cache) and open_stored(config(source)) is None
 
 
 @pytest.mark.parametrize("after", [0, 40])
@@ -277,31 +295,55 @@ def test_a_defect_leaves_nothing(own, cache):
     with pytest.raises(UserError, match="bad.png does not decode"): read_images(config(own))
     assert list(cache.iterdir()) == []
     faces = read_images(config(own, skip_bad=True))
-    assert faces.report["skipped"] == 1 and faces.fingerprint() == read_images(config(own, skip_bad=True, memory_gib=1.0)).fingerprint()
+    in_memory = read_images(config(own, skip_bad=True, memory_gib=1.0))
+    assert faces.report["skipped"] == 1 and faces.fingerprint() == in_memory.fingerprint()
+
+
+def python(code, *args):
+    "Another process."
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+KILLED = """
+import os, sys
+from fer_synth.data import load
+from fer_synth.data.rows import ArrayFile
+real = ArrayFile.add
+def add(self, rows):
+    real(self, rows)
+    if self.n < 30: return
+    self.file.flush()
+    os.kill(os.getpid(), 9)
+ArrayFile.add = add
+load.read_images(load.DataConfig(source=sys.argv[1], size=16, memory_gib=0.0))
+"""
 
 
 def test_a_reader_that_is_killed_leaves_nothing_that_is_used(source, cache):
-    "Half of a table is never taken for a whole one; it is removed when it is a day old, and not before: its maker may be alive."
-    code = ("import os, sys\nfrom fer_synth.data import faces\nfrom fer_synth.data.rows import ArrayFile\nreal = ArrayFile.add\n"
-            "def add(self, rows):\n    real(self, rows)\n    if self.n == 30: self.file.flush(); os.kill(os.getpid(), 9)\n"
-            "ArrayFile.add = add\nfaces.read_images(faces.DataConfig(source=sys.argv[1], size=16, memory_gib=0.0))")
-    done = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, timeout=100)
+    "Half of a table is never taken for a whole one; it is removed a day later, as its process may be alive."
+    done = python(KILLED, source)
     assert done.returncode == -9, done.stderr
     half, = left_over(cache)
-    assert open_pictures(config(source)) is None
+    assert open_stored(config(source)) is None
     good = read_images(config(source, memory_gib=1.0)).fingerprint()
     assert read_images(config(source)).fingerprint() == good and left_over(cache) == [half]
     os.utime(cache/half, times=(time.time() - 2 * 86400,) * 2)
-    store_pictures(config(source))
+    store_images(config(source))
     assert not left_over(cache) and read_images(config(source)).fingerprint() == good
 
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_readers_at_once(own, cache, stale):
     "Whoever is first, all get a whole table, and one is left; also where an older one lies in the way."
-    if stale: read_images(config(own)); add_one(own)
-    found, threads, good = [], [], read_images(config(own, memory_gib=1.0)).fingerprint()
-    for _ in range(4): threads.append(threading.Thread(target=lambda: found.append(read_images(config(own)).fingerprint())))
+    if stale:
+        read_images(config(own))
+        add_one(own)
+    found, good = [], read_images(config(own, memory_gib=1.0)).fingerprint()
+
+    def read(): found.append(read_images(config(own)).fingerprint())
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
     for t in threads: t.start()
     for t in threads: t.join()
     assert found == [good] * 4 and len(list(cache.iterdir())) == 1
@@ -323,47 +365,52 @@ def test_the_command_line_says_where_the_images_are(source, cache, capsys):
     small = capsys.readouterr().out
     assert cli.main([*words, "--data.memory-gib", "0"]) == 0
     large = capsys.readouterr().out
-    place, = (line for line in large.splitlines() if line not in small.splitlines() and line)
-    assert place == f"The images are on disk, in {stored_at(config(source))}" and "on disk" not in small
+    new, = (line for line in large.splitlines() if line not in small.splitlines() and line)
+    assert new == f"The images are on disk, in {stored_at(config(source))}" and "on disk" not in small
 
 
 def test_memory_gib_has_a_range():
     cfg = tiny_wgan_gp()
     for bad in -1.0, float("nan"):
-        with pytest.raises(UserError, match="memory_gib"): check_config(replace(cfg, data=replace(cfg.data, memory_gib=bad)))
+        data = replace(cfg.data, memory_gib=bad)
+        with pytest.raises(UserError, match="memory_gib"): check_config(replace(cfg, data=data))
 
 
 # ---- memory ----------------------------------------------------------------------------------------
-# Pages of a mapped file count as resident while the system has room for them, and are dropped when it has not. What a process
-# cannot give back is its anonymous memory, which Linux tells apart.
+# Pages of a mapped file count as resident while the system has room for them, and are dropped when it has
+# not. What a process cannot give back is its anonymous memory, which Linux tells apart.
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells mapped files and memory of a process apart")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"),
+                           reason="only Linux tells mapped files and memory of a process apart")
 PROBE = """
 import sys, threading
 import numpy as np, torch
 from torch import nn
 from fer_synth.config import DataConfig
 from fer_synth.data.batches import Batches, MirrorAndShift
-from fer_synth.data.faces import SPLITS, read_images
+from fer_synth.data.images import SPLITS
+from fer_synth.data.load import read_images
 from fer_synth.data.rows import join_rows
 from fer_synth.runtime import start
 from fer_synth.training.classifier import predict
 start("cpu", 1)
 
 def anonymous():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024     # MiB
 
 def use(source):
     faces = read_images(DataConfig(source=source, size=64, channels=3, memory_gib=0.0))
     images, labels = faces.part("train")
     clf = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, len(faces.classes)))
-    batches = Batches(join_rows(images, images[:10]), np.r_[labels, labels[:10]], 64, 0, "probe", transform=MirrorAndShift(), extra=10, extra_share=0.1)
+    more_images, more_labels = join_rows(images, images[:10]), np.r_[labels, labels[:10]]
+    batches = Batches(more_images, more_labels, 64, 0, "probe", transform=MirrorAndShift(), extra=10, extra_share=0.1)
     for step in range(50): batches[step]
-    answers = [predict(clf, faces.part(s)[0], batch=64) for s in SPLITS]      # small batches have small buffers
+    answers = [predict(clf, faces.part(s)[0], batch=64) for s in SPLITS]    # small batches have small buffers
     faces.fingerprint()
     return len(faces.labels)
 
-for _ in range(3): use(sys.argv[2])                    # a small table, so that all libraries are loaded and all buffers have had their size
+for _ in range(3): use(sys.argv[2])     # a small table, so that all libraries are loaded and all buffers made
 before, peak, done = anonymous(), [0], threading.Event()
 def watch():
     while not done.wait(0.002): peak[0] = max(peak[0], anonymous())
@@ -377,7 +424,7 @@ print(n, max(peak[0], anonymous()) - before)
 
 
 def probe(source, small):
-    done = subprocess.run([sys.executable, "-c", PROBE, str(source), str(small)], capture_output=True, text=True, timeout=300)
+    done = python(PROBE, source, small)
     assert done.returncode == 0, done.stderr
     n, peak = done.stdout.split()
     return int(n), float(peak)
@@ -385,15 +432,17 @@ def probe(source, small):
 
 def write_csv(path, n):
     numbers = np.random.default_rng(n).integers(0, 256, (n, 64), np.uint8).tolist()
-    words = [str(v) for v in range(256)]
-    rows = (f"{i % 7},{' '.join([words[v] for v in row])},{'PublicTest' if i % 5 == 0 else 'Training'}\n" for i, row in enumerate(numbers))
-    path.write_text("emotion,pixels,Usage\n" + "".join(rows))
+    with path.open("w") as file:
+        file.write("emotion,pixels,Usage\n")
+        for i, row in enumerate(numbers):
+            usage = "PublicTest" if i % 5 == 0 else "Training"
+            file.write(f"{i % 7},{' '.join(map(str, row))},{usage}\n")
     return path
 
 
 @linux
 def test_reading_a_large_source_takes_no_memory_for_its_pixels(tmp_path):
-    "6,000 faces of 64x64 in colour are 70 MiB; their reading may take 1 KiB each for names, places and hashes."
+    "6,000 images of 64x64 in colour are 70 MiB; their reading may take 1 KiB each for name, row and hash."
     small, large = write_csv(tmp_path/"small.csv", 1000), write_csv(tmp_path/"large.csv", 6000)
     n, peak = probe(large, small)
     assert n == 6000 and stored_at(DataConfig(source=str(large), size=64, channels=3)).exists()
@@ -402,7 +451,7 @@ def test_reading_a_large_source_takes_no_memory_for_its_pixels(tmp_path):
 
 @linux
 def test_a_large_table_takes_no_memory_for_its_pixels(tmp_path):
-    "40,000 faces of 64x64 in colour, read before: 469 MiB (the file has holes, so the disk holds less). Half a KiB each may be used."
+    "40,000 images of 64x64 in colour, stored before: 469 MiB in a file with holes. Each may take half a KiB."
     small, large, n = write_csv(tmp_path/"small.csv", 1000), tmp_path/"large.csv", 40_000
     large.write_text("emotion,pixels,Usage\n")
     cfg = DataConfig(source=str(large), size=64, channels=3)
@@ -412,10 +461,12 @@ def test_a_large_table_takes_no_memory_for_its_pixels(tmp_path):
         f.n = n
         f.file.truncate(f.file.tell() + n * 3 * 64 * 64)
     rows = np.arange(n)
-    facts = dict(labels=rows % 7, found=np.where(rows % 5, "train", "test"), blank=rows < 0, hashes=np.array([f"{i:016x}" for i in rows]),
-                 names=np.array([f"large.csv row {i}" for i in rows]))
-    for k, v in facts.items(): np.save(folder/f"{k}.npy", v)
-    (folder/"facts.json").write_text(json.dumps({"count": n, "classes": list(room.FER_CLASSES), "skipped": [], "state": source_state(large)}))
+    arrays = dict(labels=rows % 7, found=np.where(rows % 5, "train", "test"), blank=rows < 0,
+                  hashes=np.array([f"{i:016x}" for i in rows]),
+                  names=np.array([f"large.csv row {i}" for i in rows]))
+    for k, v in arrays.items(): np.save(folder/f"{k}.npy", v)
+    facts = {"count": n, "classes": list(FER_CLASSES), "skipped": [], "state": source_state(large)}
+    (folder/"facts.json").write_text(json.dumps(facts))
     found, peak = probe(large, small)
     assert found == n
     assert peak < 24, f"{peak:.1f} MiB"

@@ -35,7 +35,7 @@ def rooms(monkeypatch, tmp_path):
         "experiment": dict(run=note("run", lambda cfg, out: out), resume=note("resume", lambda out: out),
                            generate=note("generate", lambda run, name, n, out: out), baseline=note("baseline", lambda cfg, n, out: ("a table", out))),
         "report": dict(make_report=note("make_report", lambda run: run / "report.html")),
-        "data": {}, "data.drawn": dict(load_images=note("load_images", lambda cfg: "faces")), "data.faces": dict(describe=note("describe", lambda faces: "facts")),
+        "data": {}, "data.load": dict(load_images=note("load_images", lambda cfg: "faces")), "data.images": dict(describe=note("describe", lambda faces: "facts")),
     }
     for name, members in fakes.items():
         module = types.ModuleType("fer_synth." + name)

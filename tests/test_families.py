@@ -96,7 +96,7 @@ def test_cgan_stopped_in_the_middle_and_resumed_equals_one_that_was_not(tmp_path
     for name in ("gan-1", "gan-2"):
         a, b = (load_tensors(p/"checkpoints"/f"{name}.safetensors")[0] for p in (whole, again))
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-    assert any(k.startswith("best/") for k in a) and {"strength/value", "critic/view.down.weight"} <= a.keys()
+    assert any(k.startswith("best/") for k in a) and {"augment/p", "critic/view.down.weight"} <= a.keys()
 
 
 def test_the_pool_is_drawn_by_the_best_generator_when_that_is_asked_for(tmp_path, monkeypatch):

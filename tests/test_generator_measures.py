@@ -11,8 +11,9 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, pdist
 
 from fer_synth.config import UserError
-from fer_synth.data.drawn import draw_faces, load_images
-from fer_synth.data.faces import ImageSet
+from fer_synth.data.drawn import draw_faces
+from fer_synth.data.images import ImageSet
+from fer_synth.data.load import load_images
 from fer_synth.evaluation.generators import (OTHERS, Reference, Seen, Yardstick, classification_accuracy_score, diversity, fair_counts,
                                              feature_neighbours, frechet_distance, half_samples, kernel_distance, measures_table,
                                              near_copy_rate, pixel_neighbours, polynomial_mmd, precision_recall_density_coverage,

@@ -4,14 +4,14 @@
 __all__ = ['FIVE', 'EXPRESSION', 'TRAITS', 'SKIN', 'HAIR', 'IRIS', 'FIXED', 'LUMA', 'STEPS', 'RARE', 'expression', 'face_numbers',
            'between', 'tint', 'face_colours', 'cover', 'ellipse', 'stroke', 'blob', 'Sketch', 'head_distance',
            'draw_behind', 'draw_head', 'draw_nose', 'draw_beard', 'draw_mouth', 'draw_folds', 'draw_eyes', 'draw_brows',
-           'draw_hair', 'draw_glasses', 'draw_hand', 'draw_bar', 'develop', 'draw_faces', 'drawn_seed', 'drawn_plan',
-           'drawn_faces', 'load_images']
+           'draw_hair', 'draw_glasses', 'draw_hand', 'draw_bar', 'develop', 'paint_steps', 'draw_faces', 'drawn_seed',
+           'drawn_plan', 'drawn_faces']
 
 # %% ../../nbs/12_data.drawn.ipynb #8fde96f1
 from types import SimpleNamespace
 import numpy as np
 from ..config import DataConfig, UserError
-from .faces import SPLITS, ImageSet, choose_classes, content_hash, data_report, read_images
+from .images import SPLITS, ImageSet, choose_classes, content_hash, data_report
 
 # %% ../../nbs/12_data.drawn.ipynb #95a3b469
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
@@ -48,24 +48,28 @@ def expression(
 # %% ../../nbs/12_data.drawn.ipynb #d399f714
 TRAITS = {
     # pose and shape of the head
-    "turn": (-0.13, 0.13), "shift_x": (-0.07, 0.07), "shift_y": (-0.06, 0.06), "zoom": (1.0, 1.15), "yaw": (-0.1, 0.1),
-    "pitch": (-0.05, 0.05), "head_w": (0.58, 0.70), "head_h": (0.80, 0.90), "jaw": (0.10, 0.38), "chin": (2.0, 2.8),
+    "turn": (-0.13, 0.13), "shift_x": (-0.07, 0.07), "shift_y": (-0.06, 0.06), "zoom": (1.0, 1.15),
+    "yaw": (-0.1, 0.1), "pitch": (-0.05, 0.05), "head_w": (0.58, 0.70), "head_h": (0.80, 0.90),
+    "jaw": (0.10, 0.38), "chin": (2.0, 2.8),
     # features
     "eye_x": (0.25, 0.31), "eye_y": (-0.14, -0.07), "eye_w": (0.125, 0.165), "eye_h": (0.058, 0.085),
-    "gaze_x": (-0.035, 0.035), "gaze_y": (-0.01, 0.02), "brow_gap": (0.16, 0.22), "brow_thick": (0.020, 0.045),
-    "brow_len": (0.13, 0.18), "brow_uneven": (-0.02, 0.02), "nose_len": (0.13, 0.23), "nose_w": (0.075, 0.125),
-    "mouth_y": (0.42, 0.51), "mouth_w": (0.92, 1.10), "mouth_uneven": (-0.1, 0.1), "lip": (0.025, 0.055),
+    "gaze_x": (-0.035, 0.035), "gaze_y": (-0.01, 0.02), "brow_gap": (0.16, 0.22),
+    "brow_thick": (0.020, 0.045), "brow_len": (0.13, 0.18), "brow_uneven": (-0.02, 0.02),
+    "nose_len": (0.13, 0.23), "nose_w": (0.075, 0.125), "mouth_y": (0.42, 0.51), "mouth_w": (0.92, 1.10),
+    "mouth_uneven": (-0.1, 0.1), "lip": (0.025, 0.055),
     # colours and hair
-    "skin": (0, 1), "warmth": (-1, 1), "hair": (0, 1), "grey_hair": (0, 1), "eye_colour": (0, 1), "lipstick": (0, 1),
-    "hairline": (-0.68, -0.42), "hair_curve": (-0.20, 0.75), "hair_part": (-0.45, 0.45), "hair_volume": (0.03, 0.17),
-    "hair_length": (-0.5, 1.2), "strands": (9, 22), "bald": (0, 1), "beard": (0, 1), "beard_line": (0.12, 0.30), "moustache": (0, 1),
+    "skin": (0, 1), "warmth": (-1, 1), "hair": (0, 1), "grey_hair": (0, 1), "eye_colour": (0, 1),
+    "lipstick": (0, 1), "hairline": (-0.68, -0.42), "hair_curve": (-0.20, 0.75), "hair_part": (-0.45, 0.45),
+    "hair_volume": (0.03, 0.17), "hair_length": (-0.5, 1.2), "strands": (9, 22), "bald": (0, 1),
+    "beard": (0, 1), "beard_line": (0.12, 0.30), "moustache": (0, 1),
     # wall, shirt, light
-    "back": (0.15, 0.85), "back_hue": (0, 1), "back_tilt": (-0.15, 0.15), "shirt": (0.1, 0.95), "shirt_hue": (0, 1),
-    "light_x": (-0.95, 0.95), "light_y": (-0.85, 0.10), "ambient": (0.55, 0.78), "exposure": (0.88, 1.14),
+    "back": (0.15, 0.85), "back_hue": (0, 1), "back_tilt": (-0.15, 0.15), "shirt": (0.1, 0.95),
+    "shirt_hue": (0, 1), "light_x": (-0.95, 0.95), "light_y": (-0.85, 0.10), "ambient": (0.55, 0.78),
+    "exposure": (0.88, 1.14),
     # in front of the face; camera
-    "glasses": (0, 1), "glasses_r": (0.15, 0.20), "hand": (0, 1), "hand_x": (-0.45, 0.45), "hand_y": (0.42, 0.80),
-    "hand_tilt": (-0.6, 0.6), "bar": (0, 1), "bar_y": (-0.9, 0.9), "bar_tilt": (-0.5, 0.5), "bar_grey": (0.05, 0.9),
-    "blur": (0, 0.7), "noise": (0, 0.022),
+    "glasses": (0, 1), "glasses_r": (0.15, 0.20), "hand": (0, 1), "hand_x": (-0.45, 0.45),
+    "hand_y": (0.42, 0.80), "hand_tilt": (-0.6, 0.6), "bar": (0, 1), "bar_y": (-0.9, 0.9),
+    "bar_tilt": (-0.5, 0.5), "bar_grey": (0.05, 0.9), "blur": (0, 0.7), "noise": (0, 0.022),
 }
 
 # %% ../../nbs/12_data.drawn.ipynb #54f14214
@@ -82,7 +86,8 @@ def face_numbers(
 
 # %% ../../nbs/12_data.drawn.ipynb #1f06b60a
 SKIN = np.array([(248, 220, 200), (234, 190, 160), (205, 152, 115), (158, 108, 78), (116, 78, 60)]) / 255
-HAIR = np.array([(28, 24, 24), (52, 36, 28), (92, 60, 38), (140, 78, 40), (200, 160, 96), (228, 204, 150)]) / 255
+HAIR = np.array([(28, 24, 24), (52, 36, 28), (92, 60, 38),
+                 (140, 78, 40), (200, 160, 96), (228, 204, 150)]) / 255
 IRIS = np.array([(60, 36, 20), (90, 60, 30), (84, 110, 70), (90, 130, 165)]) / 255
 FIXED = {"white": (0.90, 0.90, 0.90), "pupil": (0.05, 0.05, 0.05), "glint": (0.98, 0.98, 0.98),
          "teeth": (0.94, 0.92, 0.87), "tongue": (0.62, 0.27, 0.28), "frame": (0.12, 0.12, 0.12)}
@@ -93,10 +98,10 @@ def between(
     colours: np.ndarray,  # list of RGB colours, (K, 3)
     where: np.ndarray,    # 0 is the first colour, 1 the last, (N,)
 ) -> np.ndarray:          # RGB, (N, 3)
-    "The colour at each place along a list of colours."
-    place = np.clip(where, 0, 1) * (len(colours) - 1)
-    i = np.minimum(place.astype(int), len(colours) - 2)
-    return colours[i] + (place - i)[:, None] * (colours[i + 1] - colours[i])
+    "The colour at each position along a list of colours."
+    position = np.clip(where, 0, 1) * (len(colours) - 1)
+    i = np.minimum(position.astype(int), len(colours) - 2)
+    return colours[i] + (position - i)[:, None] * (colours[i + 1] - colours[i])
 
 # %% ../../nbs/12_data.drawn.ipynb #c616577a
 def tint(
@@ -112,15 +117,23 @@ def face_colours(
     f: dict,        # numbers of each face, from `face_numbers`
     channels: int,  # 1 for grey, 3 for RGB
 ) -> dict:          # name -> (N, channels), float32, 0 to 1
-    "The paint box of each face."
+    "The colours of each face."
     skin = between(SKIN, f["skin"] ** 1.2) * (1 + 0.05 * f["warmth"][:, None] * np.array([1, 0, -1]))
     hair = between(HAIR, f["hair"] ** 1.3 * (1 - 0.85 * f["skin"]))
     hair += (f["grey_hair"] > 0.9)[:, None] * 0.85 * (0.72 - hair)
-    red = np.where(f["lipstick"][:, None] > 0.8, skin * 0.3 + [0.45, 0.08, 0.10], skin * [0.82, 0.56, 0.56])
-    c = dict(skin=skin, hair=hair, lips=red, brow=np.minimum(0.8 * hair, 0.42 * skin), line=skin * [0.34, 0.28, 0.26],
-             soft=skin * [0.66, 0.56, 0.54], blush=skin * [1, 0.78, 0.76], inside=skin * [0.16, 0.08, 0.08] + 0.03,
-             iris=between(IRIS, f["eye_colour"] * (1 - 0.9 * f["skin"])), back=tint(f["back_hue"], f["back"]),
-             shirt=tint(f["shirt_hue"], f["shirt"]), bar=f["bar_grey"][:, None] * np.ones(3))
+    painted, plain = skin * 0.3 + [0.45, 0.08, 0.10], skin * [0.82, 0.56, 0.56]
+    c = {
+        "skin": skin, "hair": hair,
+        "lips": np.where(f["lipstick"][:, None] > 0.8, painted, plain),
+        "brow": np.minimum(0.8 * hair, 0.42 * skin),
+        "line": skin * [0.34, 0.28, 0.26],
+        "soft": skin * [0.66, 0.56, 0.54],
+        "blush": skin * [1, 0.78, 0.76],
+        "inside": skin * [0.16, 0.08, 0.08] + 0.03,
+        "iris": between(IRIS, f["eye_colour"] * (1 - 0.9 * f["skin"])),
+        "back": tint(f["back_hue"], f["back"]),
+        "shirt": tint(f["shirt_hue"], f["shirt"]),
+        "bar": f["bar_grey"][:, None] * np.ones(3)}
     c |= {k: np.tile(v, (len(skin), 1)) for k, v in FIXED.items()}
     return {k: (v @ LUMA[:, None] if channels == 1 else v).astype(np.float32) for k, v in c.items()}
 
@@ -155,34 +168,48 @@ def blob(x, y, rx, ry) -> np.ndarray:
 
 # %% ../../nbs/12_data.drawn.ipynb #09fab847
 class Sketch:
-    "Some faces while they are drawn: numbers `f` (n, 1, 1), colours `c`, coordinates, canvas (n, C, size, size)."
+    "Faces while they are drawn: numbers `f` (n, 1, 1), colours `c`, coordinates, canvas (n, C, size, size)."
+
     def __init__(self, f: dict, c: dict, size: int):
         n, channels = c["skin"].shape
-        self.c, self.size, self.canvas = c, size, np.zeros((n, channels, size, size), np.float32)
+        self.c, self.size = c, size
+        self.canvas = np.zeros((n, channels, size, size), np.float32)
         self.f = f = SimpleNamespace(**{k: np.asarray(v, np.float32)[:, None, None] for k, v in f.items()})
         p = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
-        self.u, self.v = p[None, None, :], p[None, :, None]
+        self.u, self.v = p[None, None, :], p[None, :, None]           # of the picture, -1 to 1
         right, down = self.u - f.shift_x, self.v - f.shift_y
         cos, sin = np.cos(f.turn) / f.zoom, np.sin(f.turn) / f.zoom
-        self.x, self.y, self.px = cos * right + sin * down, cos * down - sin * right, 2.3 / size / f.zoom
-        self.fx, self.fy = self.x - f.yaw, self.y - f.pitch
-        self.side, self.ax = np.where(self.fx < 0, np.float32(-1), np.float32(1)), np.abs(self.fx)
+        self.x, self.y = cos * right + sin * down, cos * down - sin * right      # of the head
+        self.px = 2.3 / size / f.zoom                                 # about one pixel, in units of the head
+        self.fx, self.fy = self.x - f.yaw, self.y - f.pitch           # of the features
+        self.side = np.where(self.fx < 0, np.float32(-1), np.float32(1))
+        self.ax = np.abs(self.fx)
+        self.light = self.shading()[:, None]
+
+    def shading(self) -> np.ndarray:  # (n, size, size)
+        "How bright skin is, by its direction to the lamp."
+        f = self.f
         nx, ny = self.x / (1.12 * f.head_w), self.y / (1.12 * f.head_h)
         nz = np.sqrt(np.maximum(1 - nx ** 2 - ny ** 2, 0.02))
-        facing = (nx * f.light_x + ny * f.light_y + 0.89 * nz) / np.sqrt(f.light_x ** 2 + f.light_y ** 2 + 0.8)
-        self.light = (f.ambient + (1.16 - f.ambient) * np.maximum(facing, 0))[:, None]
+        lamp = np.sqrt(f.light_x ** 2 + f.light_y ** 2 + 0.8)
+        facing = (nx * f.light_x + ny * f.light_y + 0.89 * nz) / lamp
+        return f.ambient + (1.16 - f.ambient) * np.maximum(facing, 0)
 
     def paint(self, colour, alpha, tone=1.0, lit=False):
-        "Lay the colour of that name over the canvas; `alpha` and `tone` are (n, size, size) or broadcast to it."
+        "Lay the colour of that name over the canvas; `alpha` and `tone` broadcast to (n, size, size)."
         paint = self.c[colour][:, :, None, None] * (tone if np.isscalar(tone) else tone[:, None])
         self.canvas += alpha[:, None] * ((paint * self.light if lit else paint) - self.canvas)
 
     def only(self, rows):
         "The same sketch of some of the faces, with a canvas of its own."
+        def cut(values):
+            "The rows of everything that has a row for each face."
+            return {k: v[rows] if isinstance(v, np.ndarray) and len(v) == len(rows) else v
+                    for k, v in values.items()}
+
         part = object.__new__(Sketch)
-        cut = lambda v: v[rows] if isinstance(v, np.ndarray) and len(v) == len(rows) else v
-        part.__dict__.update({k: cut(v) for k, v in vars(self).items()})
-        part.c, part.f = {k: cut(v) for k, v in self.c.items()}, SimpleNamespace(**{k: cut(v) for k, v in vars(self.f).items()})
+        vars(part).update(cut(vars(self)))
+        part.c, part.f = cut(self.c), SimpleNamespace(**cut(vars(self.f)))
         return part
 
 # %% ../../nbs/12_data.drawn.ipynb #9a316b62
@@ -229,8 +256,10 @@ def draw_nose(s: Sketch):
     shadow = np.exp(-((s.fx + away * width) / (0.55 * width)) ** 2) * ridge * cover(s.fy - tip - 0.03, 0.12)
     s.paint("soft", (0.35 + 0.45 * np.abs(f.light_x)) * shadow, lit=True)
     s.canvas += 0.09 * blob(s.fx - 0.02 * away, s.fy - tip + 0.03, 0.05, 0.06)[:, None]
-    s.paint("line", 0.45 * cover(stroke(s.fx, s.fy - tip - 0.045, f.nose_w, 0.022, 0.010), 1.6 * s.px))
-    s.paint("line", 0.75 * cover(ellipse(s.ax - 0.55 * f.nose_w, s.fy - tip - 0.045, 0.032, 0.022), 1.3 * s.px))
+    underside = stroke(s.fx, s.fy - tip - 0.045, f.nose_w, 0.022, 0.010)
+    s.paint("line", 0.45 * cover(underside, 1.6 * s.px))
+    nostrils = ellipse(s.ax - 0.55 * f.nose_w, s.fy - tip - 0.045, 0.032, 0.022)
+    s.paint("line", 0.75 * cover(nostrils, 1.3 * s.px))
 
 # %% ../../nbs/12_data.drawn.ipynb #6e18778a
 def draw_beard(s: Sketch):
@@ -245,17 +274,19 @@ def draw_beard(s: Sketch):
 def draw_mouth(s: Sketch):
     "Lips, the open mouth with teeth and tongue, or the line between closed lips."
     f = s.f
-    half, opening, teeth = np.maximum(f.mouth_width * f.mouth_w, 0.1), np.maximum(f.mouth_open, 0), np.clip(f.teeth, 0, 1)
+    half = np.maximum(f.mouth_width * f.mouth_w, 0.1)
+    opening, teeth = np.maximum(f.mouth_open, 0), np.clip(f.teeth, 0, 1)
     t2 = np.minimum((s.fx / half) ** 2, 1.6)
     arch, ends = np.maximum(1 - t2, 0), s.ax - half
     middle = f.mouth_y + f.mouth_curve * (0.55 - t2) + 0.5 * f.mouth_uneven * s.fx
     top, bottom = middle - 0.32 * opening * np.sqrt(arch), middle + 0.68 * opening * np.sqrt(arch)
-    lips = np.maximum(np.maximum(top - 0.8 * f.lip * arch - s.fy, s.fy - bottom - 1.25 * f.lip * arch), ends)
-    s.paint("lips", 0.85 * cover(lips, 1.4 * s.px), lit=True)
+    lips = np.maximum(top - 0.8 * f.lip * arch - s.fy, s.fy - bottom - 1.25 * f.lip * arch)
+    s.paint("lips", 0.85 * cover(np.maximum(lips, ends), 1.4 * s.px), lit=True)
     inside = np.maximum(np.maximum(top - s.fy, s.fy - bottom), ends)
     gap = cover(inside, s.px) * np.clip(40 * opening, 0, 1)
     s.paint("inside", gap)
-    s.paint("tongue", 0.8 * np.minimum(cover(ellipse(s.fx, s.fy - bottom - 0.02, 0.6 * half, 0.5 * opening + 0.01), 1.5 * s.px), gap))
+    tongue = ellipse(s.fx, s.fy - bottom - 0.02, 0.6 * half, 0.5 * opening + 0.01)
+    s.paint("tongue", 0.8 * np.minimum(cover(tongue, 1.5 * s.px), gap))
     upper = np.maximum(inside, s.fy - top - teeth * (0.05 + 0.38 * opening))
     s.paint("teeth", cover(upper, s.px) * np.clip(25 * opening, 0, 1) * np.clip(3 * teeth, 0, 1))
     line = np.hypot(np.maximum(ends, 0), s.fy - middle) - 0.014
@@ -268,7 +299,8 @@ def draw_folds(s: Sketch):
     "Folds from nose to mouth and the furrow between the brows."
     f = s.f
     t = (s.fy - 0.33) / 0.16
-    away = np.abs(s.ax - 0.25 - 0.075 * t - 0.05 * t ** 2 - 0.06 * np.clip(f.cheek, 0, 1)) + 0.2 * np.maximum(np.abs(t) - 1, 0)
+    away = np.abs(s.ax - 0.25 - 0.075 * t - 0.05 * t ** 2 - 0.06 * np.clip(f.cheek, 0, 1))
+    away = away + 0.2 * np.maximum(np.abs(t) - 1, 0)
     s.paint("soft", 0.75 * np.clip(f.fold, 0, 1) * np.exp(-(away / 0.035) ** 2), lit=True)
     furrow = stroke(s.fy - f.eye_y + 0.17, s.ax - 0.055, 0.07, 0.01, 0.008)
     s.paint("line", 0.65 * np.clip(f.furrow, 0, 1) * cover(furrow, 1.6 * s.px))
@@ -297,7 +329,8 @@ def draw_brows(s: Sketch):
     "Two brows that slope, rise and arch with the expression."
     f = s.f
     a = s.ax - f.eye_x - 0.005
-    b = s.fy - f.eye_y + f.brow_gap + f.brow_lift + f.brow_uneven * s.side + f.brow_slope * a + 0.5 * f.brow_arch
+    b = s.fy - f.eye_y + f.brow_gap + f.brow_lift + f.brow_uneven * s.side
+    b = b + f.brow_slope * a + 0.5 * f.brow_arch
     thick = f.brow_thick * np.clip(1 - 0.56 * a / f.brow_len, 0.45, 1.3)
     s.paint("brow", 0.92 * cover(stroke(a, b, f.brow_len, -f.brow_arch, thick), 1.2 * s.px))
 
@@ -346,7 +379,8 @@ def develop(
 ) -> np.ndarray:        # uint8, (n, C, size, size)
     "Exposure, soft highlights, blur, noise, whole numbers."
     x, f = s.canvas, s.f
-    grey = x.mean((2, 3), keepdims=True) if x.shape[1] == 1 else np.tensordot(x, LUMA, (1, 0)).mean((1, 2))[:, None, None, None]
+    if x.shape[1] == 1: grey = x.mean((2, 3), keepdims=True)
+    else: grey = np.tensordot(x, LUMA, (1, 0)).mean((1, 2))[:, None, None, None]
     x = x * f.exposure[:, None] * (0.48 / np.maximum(grey, 0.05)) ** 0.5
     bright = np.maximum(x - 0.72, 0)
     x = x - 2 * bright ** 2 / (1 + 2 * bright)
@@ -359,8 +393,21 @@ def develop(
 # %% ../../nbs/12_data.drawn.ipynb #a77b00c9
 STEPS = (draw_behind, draw_head, draw_nose, draw_beard, draw_folds, draw_mouth, draw_eyes, draw_brows,
          draw_hair, draw_glasses, draw_hand, draw_bar)
-RARE = {draw_beard: lambda f: np.maximum(f.beard - 0.84, f.moustache - 0.88) > 0, draw_glasses: lambda f: f.glasses > 0.86,
-        draw_hand: lambda f: f.hand > 0.95, draw_bar: lambda f: f.bar > 0.97}
+RARE = {draw_beard: lambda f: np.maximum(f.beard - 0.84, f.moustache - 0.88) > 0,
+        draw_glasses: lambda f: f.glasses > 0.86,
+        draw_hand: lambda f: f.hand > 0.95,
+        draw_bar: lambda f: f.bar > 0.97}
+
+# %% ../../nbs/12_data.drawn.ipynb #0d91f7e4
+def paint_steps(s: Sketch) -> None:
+    "Take all steps on a sketch, each rare one on the faces that it applies to."
+    for step in STEPS:
+        rows = RARE[step](s.f)[:, 0, 0] if step in RARE else np.ones(len(s.x), bool)
+        if rows.all(): step(s)
+        elif rows.any():
+            part = s.only(rows)
+            step(part)
+            s.canvas[rows] = part.canvas
 
 # %% ../../nbs/12_data.drawn.ipynb #b1a4b780
 def draw_faces(
@@ -373,22 +420,18 @@ def draw_faces(
     "Draw one face for each label; `UserError` for a label, size or number of channels that cannot be drawn."
     labels = np.asarray(labels, dtype=np.int64).reshape(-1)
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(FIVE):
-        raise UserError(f"Labels run from {labels.min()} to {labels.max()}; drawn faces know 0 to {len(FIVE) - 1} ({', '.join(FIVE)}).")
+        raise UserError(f"Labels run from {labels.min()} to {labels.max()}; "
+                        f"drawn faces know 0 to {len(FIVE) - 1} ({', '.join(FIVE)}).")
     if channels not in (1, 3) or size < 8:
-        raise UserError(f"Faces of size {size} with {channels} channels cannot be drawn; size must be 8 or more and channels 1 or 3.")
+        raise UserError(f"Faces of size {size} with {channels} channels cannot be drawn; "
+                        "size must be 8 or more and channels 1 or 3.")
     numbers, noise = face_numbers(labels, seed, difficulty), np.random.default_rng([seed, 3])
     out = np.empty((len(labels), channels, size, size), np.uint8)
     n = max(1, 2 ** 16 // size ** 2)
     for i in range(0, len(labels), n):
         f = {k: v[i:i + n] for k, v in numbers.items()}
         s = Sketch(f, face_colours(f, channels), size)
-        for step in STEPS:
-            rows = RARE[step](s.f)[:, 0, 0] if step in RARE else np.ones(len(s.x), bool)
-            if rows.all(): step(s)
-            elif rows.any():
-                part = s.only(rows)
-                step(part)
-                s.canvas[rows] = part.canvas
+        paint_steps(s)
         out[i:i + n] = develop(s, noise.standard_normal(s.x.shape, np.float32))
     return out
 
@@ -399,18 +442,22 @@ def drawn_seed(
     split_seed: int,  # 0 or more
 ) -> int:
     "The seed of the random stream of one class in one split."
-    return int(np.random.SeedSequence([split_seed, SPLITS.index(split), FIVE.index(name)]).generate_state(1)[0])
+    sequence = np.random.SeedSequence([split_seed, SPLITS.index(split), FIVE.index(name)])
+    return int(sequence.generate_state(1)[0])
 
 # %% ../../nbs/12_data.drawn.ipynb #34fa9f2c
-def drawn_plan(cfg: DataConfig) -> tuple[tuple[str, ...], dict]:  # classes; split -> number of images of each of them
+def drawn_plan(cfg: DataConfig) -> tuple[tuple[str, ...], dict]:  # classes; split -> number of images of each
     "How many faces of which class to draw; `UserError` for an unknown class or counts that do not fit."
     classes = choose_classes(FIVE, cfg.classes, "The set of drawn faces")
     if len(cfg.drawn_counts) != len(FIVE):
-        raise UserError(f"data.drawn_counts has {len(cfg.drawn_counts)} numbers; give {len(FIVE)}, one for each of {', '.join(FIVE)}.")
+        raise UserError(f"data.drawn_counts has {len(cfg.drawn_counts)} numbers; "
+                        f"give {len(FIVE)}, one for each of {', '.join(FIVE)}.")
     if min(*cfg.drawn_counts, cfg.drawn_holdout) < 1:
-        raise UserError(f"data.drawn_counts is {cfg.drawn_counts}, data.drawn_holdout {cfg.drawn_holdout}; draw 1 or more of every class.")
+        raise UserError(f"data.drawn_counts is {cfg.drawn_counts}, data.drawn_holdout {cfg.drawn_holdout}; "
+                        "draw 1 or more of every class.")
     train = [cfg.drawn_counts[FIVE.index(c)] for c in classes]
-    return classes, {"train": train, "val": [cfg.drawn_holdout] * len(classes), "test": [2 * cfg.drawn_holdout] * len(classes)}
+    holdout = [cfg.drawn_holdout] * len(classes)
+    return classes, {"train": train, "val": holdout, "test": [2 * n for n in holdout]}
 
 # %% ../../nbs/12_data.drawn.ipynb #a72fa8e9
 def drawn_faces(cfg: DataConfig) -> ImageSet:
@@ -419,21 +466,20 @@ def drawn_faces(cfg: DataConfig) -> ImageSet:
     parts, labels, found, split = [], [], [], []
     for s in SPLITS:
         for k, (name, n) in enumerate(zip(classes, counts[s])):
-            seed = drawn_seed(s, name, cfg.split_seed)
-            parts.append(draw_faces(np.full(n, FIVE.index(name)), seed, cfg.size, cfg.difficulty, cfg.channels))
+            seed, emotions = drawn_seed(s, name, cfg.split_seed), np.full(n, FIVE.index(name))
+            parts.append(draw_faces(emotions, seed, cfg.size, cfg.difficulty, cfg.channels))
+            used = min(n, cfg.limit) if s == "train" and cfg.limit else n
             labels += [k] * n
             found += [s] * n
-            split += [s if s != "train" or not cfg.limit or i < cfg.limit else "left" for i in range(n)]
-    images, labels, found, split = np.concatenate(parts), np.array(labels, np.int64), np.array(found, "<U5"), np.array(split, "<U5")
-    hashes = np.array([content_hash(x[0] if cfg.channels == 1 else x.transpose(1, 2, 0)) for x in images], "<U16")
+            split += [s] * used + ["left"] * (n - used)
+    images, labels = np.concatenate(parts), np.array(labels, np.int64)
+    found, split = np.array(found, "<U5"), np.array(split, "<U5")
+    pixels = images[:, 0] if cfg.channels == 1 else images.transpose(0, 2, 3, 1)   # as a decoder gives them
+    hashes = np.array([content_hash(x) for x in pixels], "<U16")
     names = [f"drawn-{s}-{i:05d}" for s in SPLITS for i in range(sum(counts[s]))]
-    report = data_report(source="drawn", size=cfg.size, channels=cfg.channels, classes=classes, labels=labels, found=found, split=split,
-                         hashes=hashes, blank=(images == images[:, :, :1, :1]).all((1, 2, 3)), names=names)
+    report = data_report(
+        source="drawn", size=cfg.size, channels=cfg.channels, classes=classes, labels=labels, found=found,
+        split=split, hashes=hashes, blank=(images == images[:, :, :1, :1]).all((1, 2, 3)), names=names)
     rows = np.flatnonzero(split != "left")
-    return ImageSet(images=images[rows], labels=labels[rows], split=split[rows], classes=classes, source="drawn",
-                 names=tuple(names[i] for i in rows), hashes=hashes[rows], report=report)
-
-# %% ../../nbs/12_data.drawn.ipynb #9720ea5d
-def load_images(cfg: DataConfig) -> ImageSet:
-    "Drawn faces for the source 'drawn', else what the path holds."
-    return drawn_faces(cfg) if cfg.source == "drawn" else read_images(cfg)
+    return ImageSet(images=images[rows], labels=labels[rows], split=split[rows], classes=classes,
+                    source="drawn", names=tuple(names[i] for i in rows), hashes=hashes[rows], report=report)

@@ -11,29 +11,41 @@ import numpy as np
 # %% ../../nbs/09_data.rows.ipynb #7656a42b
 class Rows:
     "Rows of one or several arrays, on disk or in memory, in any order; only what is indexed is copied."
+
     def __init__(
         self,
         *parts,      # arrays whose rows have one shape and type; they count as one array, one after the other
         rows=None,   # which of those rows, (N,); None: all
     ):
-        self.parts, self.starts = parts, np.cumsum([0, *map(len, parts)])
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])
         self.rows = np.arange(self.starts[-1]) if rows is None else np.asarray(rows, np.int64)
-        self.dtype, self.shape, self.ndim = parts[0].dtype, (len(self.rows), *parts[0].shape[1:]), parts[0].ndim
+        self.dtype = parts[0].dtype
+        self.shape = (len(self.rows), *parts[0].shape[1:])
+        self.ndim = parts[0].ndim
+
     def __len__(self) -> int: return len(self.rows)
+
     def __getitem__(self, key) -> np.ndarray:  # key: a number, a slice, row numbers, or booleans (N,)
-        rows = self.rows[key]
-        out = np.empty((rows.size, *self.shape[1:]), self.dtype)
+        wanted = self.rows[key]
+        rows = wanted.ravel()
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for part, first, end in zip(self.parts, self.starts, self.starts[1:]):
-            here = (rows.ravel() >= first) & (rows.ravel() < end)
-            out[here] = part[rows.ravel()[here] - first]
-        return out.reshape(rows.shape + self.shape[1:])[()]
-    def __array__(self, dtype=None, copy=None) -> np.ndarray: return self[:].astype(dtype or self.dtype, copy=False)
+            inside = (rows >= first) & (rows < end)
+            out[inside] = part[rows[inside] - first]
+        return out.reshape(wanted.shape + self.shape[1:])[()]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
     def pick(self, rows) -> "Rows":
         "A view of some of these rows: row numbers or booleans (N,)."
         return Rows(*self.parts, rows=self.rows[rows])
+
     def join(self, more) -> "Rows":
         "A view of these rows and those of another array after them."
-        return Rows(*self.parts, more, rows=np.concatenate([self.rows, self.starts[-1] + np.arange(len(more))]))
+        new = self.starts[-1] + np.arange(len(more))
+        return Rows(*self.parts, more, rows=np.concatenate([self.rows, new]))
 
 # %% ../../nbs/09_data.rows.ipynb #679913f0
 def pick_rows(
@@ -53,7 +65,8 @@ def join_rows(
 
 # %% ../../nbs/09_data.rows.ipynb #d35bcb83
 class ArrayFile:
-    "An `.npy` file that is written row by row: `with ArrayFile(path, np.uint8, (1, 32, 32)) as f: f.add(rows)`."
+    "An `.npy` file that is written row by row: `with ArrayFile(path, np.uint8, (1, 32, 32)) as f: f.add(x)`."
+
     def __init__(
         self,
         path,          # the file to make
@@ -61,22 +74,30 @@ class ArrayFile:
         shape: tuple,  # of one row
     ):
         self.file, self.dtype, self.shape, self.n = open(path, "wb"), np.dtype(dtype), shape, 0
-        self.head()
-    def head(self) -> None:
-        "Write the heading for the rows so far."
+        self.write_header()
+
+    def write_header(self) -> None:
+        "Write the header for the rows so far."
+        descr = np.lib.format.dtype_to_descr(self.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": (self.n, *self.shape)}
         self.file.seek(0)
-        facts = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.n, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, facts)
+        np.lib.format.write_array_header_1_0(self.file, header)
+
     def add(self, rows) -> None:
         "Add rows at the end, (M, *shape)."
         rows = np.ascontiguousarray(rows, self.dtype).reshape(-1, *self.shape)
         self.file.write(rows.tobytes())
         self.n += len(rows)
+
     def __enter__(self): return self
+
     def __exit__(self, *error) -> None:
-        "Finish the heading, and wait until all is on the disk."
+        "Complete the header, and wait until all is on the disk."
         with self.file:
-            if error[0] is None: self.head(); self.file.flush(); os.fsync(self.file.fileno())
+            if error[0] is not None: return
+            self.write_header()
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
 # %% ../../nbs/09_data.rows.ipynb #735af3b1
 def cache_folder() -> Path:

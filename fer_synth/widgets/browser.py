@@ -23,7 +23,7 @@ from torch.func import functional_call
 from ..config import UserError, closest, load_config, write_atomic
 from ..data.batches import to_uint8
 from ..data.drawn import FIVE, draw_faces
-from ..data.faces import ImageSet
+from ..data.images import ImageSet
 from ..experiment import draw, load_generator, load_judge, members, weights_hash
 from ..families.known import make_generator
 from ..models.blocks import AdaIN, latents_of, to_sphere

@@ -15,7 +15,7 @@ from IPython.display import HTML, display
 from PIL import Image
 from traitlets import Unicode
 from ..config import UserError, load_config
-from ..data.drawn import load_images
+from ..data.load import load_images
 from ..selection import read_selection, score_pool
 
 # %% ../../nbs/84_widgets.parts.ipynb #f6657ff9
