@@ -115,10 +115,11 @@ class GanConfig:
     checkpoint_every: int = 100  # generator steps between two checkpoints
 
 # %% ../nbs/00_config.ipynb #ac9b4963
-Score = Literal["confidence", "calibrated", "margin", "agreement", "density"]
+Score = Literal["confidence", "calibrated", "margin", "view_consistency", "density"]
 
 # %% ../nbs/00_config.ipynb #30d1c235
-SCORES = {"confidence": (0.0, 1.0), "calibrated": (0.0, 1.0), "margin": (-1.0, 1.0), "agreement": (0.0, 1.0), "density": (0.0, math.inf)}
+SCORES = {"confidence": (0.0, 1.0), "calibrated": (0.0, 1.0), "margin": (-1.0, 1.0),
+          "view_consistency": (0.0, 1.0), "density": (0.0, math.inf)}
 
 # %% ../nbs/00_config.ipynb #92f9f909
 @dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,7 @@ def training_curves(
     "Warm-up, critic's gap, GAN losses, penalties, measures of the faces, and classifiers; panels without a line are left out."
     loss = {"loss_critic": (RED, "-", "critic"), "loss_gen": (BLUE, "--", "generator")}
     penalties = {"penalty": (BLUE, "-", "gradient penalty"), "r1": (BLUE, "-", "R1"), "r2": (RED, "--", "R2")}
-    shares = {"agreement": (BLUE, "-", "judge agrees"), "diversity": (RED, "--", "diversity, real = 1"),
+    shares = {"judge_agreement": (BLUE, "-", "judge agrees"), "diversity": (RED, "--", "diversity, real = 1"),
               "strength": (GREEN, ":", "augmentation")}
     spread = {"precision": (BLUE, "-", "precision"), "recall": (RED, "--", "recall"), "coverage": (GREEN, ":", "coverage")}
     todo = [("Warm-up loss", "warmup", {"loss": (BLUE, "-", "")}), ("Critic's gap, real − generated", "gan", {"gap": (BLUE, "-", "")}),

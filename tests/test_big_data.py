@@ -124,7 +124,7 @@ def records(path):
     return stats, metrics, {p.name: p.read_bytes() for p in files}
 
 
-@pytest.mark.parametrize("score, per_class", [("confidence", False), ("agreement", True), ("density", False), ("confidence", "cgan")])
+@pytest.mark.parametrize("score, per_class", [("confidence", False), ("view_consistency", True), ("density", False), ("confidence", "cgan")])
 def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, score, per_class):
     "Metrics, selection, pools and every logged number are equal; with few images for the warm-up, and few for its components, too."
     cfg = tiny_cgan() if per_class == "cgan" else tiny_wgan_gp()

@@ -24,12 +24,13 @@ from ..config import UserError, closest, load_config, write_atomic
 from ..data.batches import to_uint8
 from ..data.drawn import FIVE, draw_faces
 from ..data.faces import ImageSet
-from ..experiment import draw, load_generator, load_judge, members, weights_hash
+from ..experiment import draw, load_generator, load_judge, members
 from ..families.known import make_generator
 from ..models.blocks import AdaIN, latents_of, to_sphere
 from ..plots import BLUE, GREY
 from ..runtime import RunFolder, derive, pick_device
-from ..selection import score_pool
+from ..selection.pools import weights_hash
+from ..selection.scores import score_pool
 from ..training.classifier import predict
 from ..training.gan import load_stage
 from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, enlarge, find_run, from_arrays,

@@ -381,7 +381,7 @@ def how_far(
 # %% ../../nbs/92_widgets.monitor.ipynb #30c687c7
 NUMBERS = {"loss_critic": "loss of the critic", "loss_gen": "loss of the generator", "gap": "gap, real − generated",
            "penalty": "gradient penalty", "r1": "R1", "r2": "R2", "strength": "augmentation strength", "frechet": "Frechet distance",
-           "agreement": "judge agrees", "diversity": "diversity, real = 1",
+           "judge_agreement": "judge agrees", "diversity": "diversity, real = 1",
            "precision": "precision of the faces", "recall": "recall of the faces", "density": "density of the faces",
            "coverage": "coverage of the faces", "images_per_s": "images a second"}
 

@@ -16,7 +16,8 @@ from PIL import Image
 from traitlets import Unicode
 from ..config import UserError, load_config
 from ..data.drawn import load_images
-from ..selection import read_selection, score_pool
+from ..selection.pools import Pool, read_selection
+from ..selection.scores import score_pool
 
 # %% ../../nbs/84_widgets.parts.ipynb #f6657ff9
 def encode(
@@ -322,10 +323,8 @@ def read_round(
     path,     # pool/round-<r>.npz
 ) -> dict:    # images, labels, seeds, probs, generator
     "One pool file; `UserError` names it when it is damaged."
-    try:
-        with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in ("images", "labels", "seeds", "probs", "generator")}
-    except FileNotFoundError: raise UserError(f"{path} does not exist; has this run made its pools yet?") from None
-    except Exception as e: raise UserError(f"{path} is not a pool of a run ({e}).") from None
+    pool = Pool.load(path)
+    return {"images": pool.images, "labels": pool.labels, "seeds": pool.seeds, "probs": pool.probs, "generator": pool.generators}
 
 # %% ../../nbs/84_widgets.parts.ipynb #26437d30
 def from_run(
