@@ -223,8 +223,8 @@ def over_seeds(found: dict[str, dict], seeds: list[int]) -> str:
     rows = {}
     for key, r in found.items(): rows.setdefault(key.rpartition(", seed ")[0], []).append(r["measures"])
     def joined(entries):
-        values, floors = [e["value"] for e in entries], [e["floor"] for e in entries]
-        return {"value": float(np.mean(values)), "low": min(values), "high": max(values), "floor": floors[0]}
+        values, real = [e["value"] for e in entries], [e["real"] for e in entries]
+        return {"value": float(np.mean(values)), "low": min(values), "high": max(values), "real": real[0]}
     means = {name: {"measures": {m: joined([r[m] for r in runs]) for m in runs[0]}} for name, runs in rows.items() if len(runs) == len(seeds)}
     return "\n\nMeans over the seeds, with half their range:\n\n" + measures_table(means) if means else ""
 
@@ -241,7 +241,7 @@ def on_the_way(job: experiment.Job) -> list[dict]:
 
 
 @lru_cache
-def quick_floor(path: Path) -> dict[str, float]:
+def quick_real_reference(path: Path) -> dict[str, float]:
     "What training faces score in the measures on the way, by the judge of a run's warm-up."
     job = opened(path)
     yard = Yardstick(experiment.train_judge(job, 0), job.faces, derive(job.cfg.seed, "yardstick"), job.device)
@@ -256,7 +256,7 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
     logs = {name: on_the_way(job) for name, job in jobs.items()}
     logs = {name: lines for name, lines in logs.items() if lines}
     if not logs: return
-    floor = quick_floor(jobs[next(iter(logs))].run.path)
+    real = quick_real_reference(jobs[next(iter(logs))].run.path)
     rows, looks = list(dict.fromkeys(name.rpartition(", seed ")[0] or name for name in logs)), {}
     for name in logs:                # the seeds of a row look alike and have one line in the legend
         row = name.rpartition(", seed ")[0] or name
@@ -264,14 +264,14 @@ def curves(jobs: dict[str, experiment.Job], path: Path) -> None:
         first = row not in (label for _, _, label in looks.values())
         looks[name] = (plots.BLUE, plots.RED, plots.GREEN, plots.ORANGE)[i % 4], ("-", "--", ":")[i // 4 % 3], row if first else None
     fig, axes = plots.panels(6, plots.WIDE, 2.8, 2.1, 3)
-    for ax, (key, title) in zip(axes, {"frechet": "Frechet distance", "agreement": "Judge agrees", "diversity": "Diversity, real = 1",
+    for ax, (key, title) in zip(axes, {"frechet": "Frechet distance", "judge_agreement": "Judge agrees", "diversity": "Diversity, real = 1",
                                        "precision": "Precision", "recall": "Recall", "coverage": "Coverage"}.items()):
         for name, lines in logs.items():
             colour, style, label = looks[name]
             ax.plot([l["seen"] / 1e6 for l in lines], [l[key] for l in lines], style, color=colour, lw=1.3, label=label)
             for a, b in pairwise(lines):            # where a round ends
                 if a["stage"] != b["stage"]: ax.axvline(a["seen"] / 1e6, color=colour, lw=.7, ls=(0, (4, 3)), alpha=.6)
-        ax.axhline(floor[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
+        ax.axhline(real[key], color=plots.GREY, lw=1, ls=(0, (1, 1)), label="training faces")
         ax.set_title(title)
         if key == "frechet":
             ax.set_yscale("log")

@@ -25,7 +25,7 @@ from .evaluation.generators import cell
 from .evaluation.metrics import confusion
 from .plots import DPI, NARROW, WIDE, cut_sheet, metric_name, png
 from .recipes import RECIPES, get_recipe
-from .selection import read_selection
+from .selection.pools import Pool, read_selection
 
 # %% ../nbs/82_report.ipynb #51c3b402
 def read_json(path: Path):
@@ -115,10 +115,7 @@ class Records:
 # %% ../nbs/82_report.ipynb #7b4616b2
 def read_pool(path: Path, round: int) -> dict:
     "The images of one round's pool."
-    try:
-        with np.load(path, allow_pickle=False) as f: return {"images": f["images"], "round": round}
-    except FileNotFoundError: raise UserError(f"{path} does not exist; the run folder is not complete.") from None
-    except Exception as e: raise UserError(f"{path} is not a pool of images ({e}).") from None
+    return {"images": Pool.load(path).images, "round": round}
 
 # %% ../nbs/82_report.ipynb #f95fb5ef
 def read_records(
@@ -446,7 +443,7 @@ MEANINGS = {
     "density": ("density", "how deep among real faces they lie; 1 is as deep as real ones"),
     "coverage": ("coverage %", "real faces that have a generated one near"),
     "diversity": ("diversity %", "how different faces of one class are; 100 is as different as real ones"),
-    "agreement": ("agreement %", "faces that the judge takes for the class that was asked for"),
+    "judge_agreement": ("judge agreement %", "faces that the judge takes for the class that was asked for"),
     "near_copies": ("near-copies %", "faces that are a training face, moved or mirrored at most")}
 
 # %% ../nbs/82_report.ipynb #8418ed02
@@ -460,13 +457,13 @@ def section_measures(r: Records) -> str:
     if not r.measures: return section("How good the faces are", advice)
     found, rows = r.measures["measures"], []
     for name, (title, meaning) in MEANINGS.items():
-        if name in found: rows.append([title, cell(found[name], "%" in title), cell(found[name]["floor"], "%" in title), meaning])
+        if name in found: rows.append([title, cell(found[name], "%" in title), cell(found[name]["real"], "%" in title), meaning])
     for way, title in WAYS.items() if "cas" in r.measures else ():
         cas = {w: cell(r.measures["cas"][w]["accuracy"], True) for w in (way, "real_to_real")}
         rows.append([title, *cas.values(), "accuracy of a classifier (CAS)"])
     what = f"{r.measures['images']:,} new faces of the last generators, not selected, against validation faces."
     return section("How good the faces are", para(what), table(
-        ["measure", "generated", "real", "what it says"], rows, "Measures beside their floor: what real training faces score"), advice)
+        ["measure", "generated", "real", "what it says"], rows, "Measures beside the real reference: what real training images score"), advice)
 
 # %% ../nbs/82_report.ipynb #948fff3f
 MEASURES = ("accuracy", "macro_precision", "macro_recall", "macro_f1")

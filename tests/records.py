@@ -9,8 +9,10 @@ from fer_synth.config import RunConfig, save_config
 from fer_synth.evaluation.compare import Predictions, compare_arms, write_predictions
 from fer_synth.recipes import wgan_gp_drawn32
 from fer_synth.runtime import image_grid
-from fer_synth.selection import (quotas, score_pool, select, selection_rows, selection_warnings, summarise, threshold_curve,
-                                 thresholds, write_selection)
+from fer_synth.selection.pools import selection_rows, write_selection
+from fer_synth.selection.rules import (quotas, select, selection_warnings, summarise, threshold_curve,
+                                       thresholds)
+from fer_synth.selection.scores import score_pool
 
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
 

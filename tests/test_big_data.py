@@ -133,7 +133,7 @@ def records(path):
     return stats, metrics, {p.name: p.read_bytes() for p in files}
 
 
-@pytest.mark.parametrize("score, kind", [("confidence", "wgan_gp"), ("agreement", "wgan_gp per class"),
+@pytest.mark.parametrize("score, kind", [("confidence", "wgan_gp"), ("view_consistency", "wgan_gp per class"),
                                          ("density", "wgan_gp"), ("confidence", "cgan")])
 def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, score, kind):
     "Metrics, selection, pools and every logged number are equal; also with few images for the warm-up."

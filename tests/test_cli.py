@@ -15,7 +15,7 @@ import fer_synth
 from fer_synth import cli
 from fer_synth.config import RunConfig, UserError, diff_config, save_config
 from fer_synth.recipes import RECIPES, get_recipe
-from fer_synth.selection import SelectionRule
+from fer_synth.selection.rules import SelectionRule
 
 TINY = ("--recipe", "tiny_wgan_gp")
 

@@ -15,6 +15,7 @@ from fer_synth.models.classifier import SimpleCNN
 from fer_synth.recipes import get_recipe, tiny_cgan, tiny_wgan_gp
 from fer_synth.report import make_report
 from fer_synth.runtime import RunFolder, Stopped, load_tensors, seeded
+from fer_synth.selection.pools import weights_hash
 from fer_synth.training.objectives import Game
 
 
@@ -110,7 +111,7 @@ def test_the_pool_is_drawn_by_the_best_generator_when_that_is_asked_for(tmp_path
     experiment.load_member(RunFolder(path), cfg, member, "cpu")
     state = member.gen.state_dict()
     assert all(torch.equal(tensors[f"best/{k}"], v) for k, v in state.items()) and not all(torch.equal(tensors[f"ema/{k}"], v) for k, v in state.items())
-    assert set(np.load(path/"pool"/"round-2.npz")["generator"].tolist()) == {experiment.weights_hash(member.gen)}
+    assert set(np.load(path/"pool"/"round-2.npz")["generator"].tolist()) == {weights_hash(member.gen)}
 
 
 def test_a_breakdown_says_what_is_good_and_how_to_go_on(tmp_path, monkeypatch):

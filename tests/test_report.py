@@ -239,6 +239,6 @@ def test_the_page_shows_the_measures_beside_their_floor_and_the_trouble_of_the_t
     assert "The generated faces are alike." in page and "How good the faces are" in page
     row = re.search(r"<t[hd][^>]*>Frechet distance</t[hd]>(.*?)</tr>", page, re.S)[1]
     shown = [float(v) for v in re.findall(r">([\d.]+) ±", row)]
-    assert shown == pytest.approx([found["measures"]["frechet"]["value"], found["measures"]["frechet"]["floor"]["value"]], rel=.2)
+    assert shown == pytest.approx([found["measures"]["frechet"]["value"], found["measures"]["frechet"]["real"]["value"]], rel=.2)
     (path / "measures.json").unlink()                     # an older run has none, and its page is drawn all the same
     assert "Frechet distance</t" not in make_report(path).read_text()

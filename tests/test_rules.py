@@ -11,8 +11,8 @@ from fer_synth import experiment
 from fer_synth.config import SCORES, SelectionConfig, UserError, check_config, from_dict, to_dict
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.runtime import RunFolder
-from fer_synth.selection import (RuleEvaluator, SelectionRule, quotas, read_selection, read_validation, select, suggest,
-                                 suggest_threshold, write_validation)
+from fer_synth.selection.pools import read_selection, read_validation, write_validation
+from fer_synth.selection.rules import RuleEvaluator, SelectionRule, quotas, select, suggest, suggest_threshold
 
 settings.register_profile("any machine", deadline=None)     # a slow moment of a busy machine is no failure
 settings.load_profile("any machine")

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fer_synth.config import SCORES, SelectionConfig, UserError
-from fer_synth.selection import (VIEWS, agreement, calibrate, class_scores, density, fit_temperature, judge_quality, margins, quotas,
-                                 radii, read_selection, score_pool, select, selection_rows, selection_warnings, summarise,
-                                 threshold_curve, thresholds, views, write_selection)
+from fer_synth.selection.pools import read_selection, selection_rows, write_selection
+from fer_synth.selection.rules import (judge_quality, quotas, select, selection_warnings, summarise,
+                                       threshold_curve, thresholds)
+from fer_synth.selection.scores import (VIEWS, calibrate, class_scores, density, fit_temperature, margins,
+                                        radii, score_pool, view_consistency, views)
 
 settings.register_profile("any machine", deadline=None)     # a slow moment of a busy machine is no failure
 settings.load_profile("any machine")

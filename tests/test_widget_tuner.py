@@ -9,7 +9,9 @@ from PIL import Image
 from records import make_records
 
 from fer_synth.config import SelectionConfig, UserError
-from fer_synth.selection import SelectionRule, class_scores, fit_temperature, write_validation
+from fer_synth.selection.pools import write_validation
+from fer_synth.selection.rules import SelectionRule
+from fer_synth.selection.scores import class_scores, fit_temperature
 from fer_synth.widgets import tuner as wt
 from fer_synth.widgets.parts import Candidates, from_arrays
 from fer_synth.widgets.tuner import ThresholdTuner, TunerState, as_source
@@ -138,7 +140,7 @@ def test_a_slider_moves_its_class_only_and_one_moves_all():
     assert s.move_all(.3) and set(s.rule.thresholds.values()) == {.3} and not s.move_all(.3)
     assert s.rule.chosen_by == "hand"
     for wrong in (lambda: s.move("sat", .5), lambda: s.move("sad", 1.2), lambda: s.move("sad", float("nan")), lambda: s.aim(-1),
-                  lambda: s.go_to(9), lambda: s.choose("agreement"), lambda: s.choose("beauty")):
+                  lambda: s.go_to(9), lambda: s.choose("view_consistency"), lambda: s.choose("beauty")):
         rule = s.rule
         with pytest.raises(UserError): wrong()
         assert s.rule == rule
@@ -217,7 +219,7 @@ def test_another_score_keeps_exactly_as_many_where_none_tie():
 def test_scores_are_offered_only_where_they_can_be_had():
     faces = table(scores={"density": np.arange(90) / 9.}, rounds=2)
     s = TunerState(as_source(faces, validation()))
-    assert s.known.offered(2) == ["confidence", "calibrated", "margin", "density"] and "agreement" in s.known.why_not(2, "agreement")
+    assert s.known.offered(2) == ["confidence", "calibrated", "margin", "density"] and "view_consistency" in s.known.why_not(2, "view_consistency")
     s.choose("density")
     low, high, step = wt.tuner_span(s)
     top = faces.scores["density"][faces.round == 2].max()
@@ -465,19 +467,19 @@ def test_a_damaged_or_foreign_validation_record_is_said_not_raised(tmp_path):
     assert "other classes" in ThresholdTuner(run).state.unknown()
 
 
-def test_a_run_that_decided_by_agreement_is_tuned_by_it(tmp_path):
+def test_a_run_that_decided_by_view_consistency_is_tuned_by_it(tmp_path):
     run, rng = make_records(tmp_path / "run"), np.random.default_rng(3)
     cfg = json.loads((run / "config.json").read_text())
-    cfg["selection"] |= {"score": "agreement", "threshold": .5}
+    cfg["selection"] |= {"score": "view_consistency", "threshold": .5}
     (run / "config.json").write_text(json.dumps(cfg))
     lines = (run / "selection.csv").read_text().splitlines()
     rows = [l.split(",") for l in lines]
     at = rows[0].index("entropy") + 1
-    rows = [rows[0][:at] + ["agreement"] + rows[0][at:]] + [r[:at] + [f"{v / 6:.6f}"] + r[at:] for r, v in zip(rows[1:], rng.integers(0, 7, len(rows) - 1))]
+    rows = [rows[0][:at] + ["view_consistency"] + rows[0][at:]] + [r[:at] + [f"{v / 6:.6f}"] + r[at:] for r, v in zip(rows[1:], rng.integers(0, 7, len(rows) - 1))]
     (run / "selection.csv").write_text("\n".join(map(",".join, rows)) + "\n")
     with_validation(run, score=np.round(rng.integers(0, 7, (120, 5)) / 6, 6))
     s = ThresholdTuner(run).state
-    assert s.rule.score == "agreement" and not s.unknown() and "agreement" in s.known.offered(2)
+    assert s.rule.score == "view_consistency" and not s.unknown() and "view_consistency" in s.known.offered(2)
     column = np.array([float(r[at]) for r in rows[1:]])
     mine = s.known.source.table.round == 2
     assert sum(e["passed"] for e in s.facts().values()) == ((column >= .5) & mine & ~np.isin(np.arange(len(mine)), s.scored.rows[s.scored.blanks])).sum()

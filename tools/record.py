@@ -16,7 +16,7 @@ from fer_synth.data.load import load_images
 from fer_synth.experiment import load_judge
 from fer_synth.plots import spread
 from fer_synth.runtime import RunFolder, load_tensors, pick_device, save_tensors
-from fer_synth.selection import write_validation
+from fer_synth.selection.pools import write_validation
 from fer_synth.training.classifier import predict
 
 HERE = Path(__file__).resolve().parent.parent / "fer_synth" / "recorded"

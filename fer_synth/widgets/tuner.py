@@ -27,8 +27,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ..config import SCORES, SelectionConfig, UserError, closest, load_config
 from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
 from ..recipes import RECIPES
-from ..selection import (RuleEvaluator, SelectionRule, blank, class_scores, fit_temperature, quotas, read_selection,
-                                 read_validation, suggest)
+from ..selection.pools import read_selection, read_validation
+from ..selection.rules import RuleEvaluator, SelectionRule, blank, quotas, suggest
+from ..selection.scores import class_scores, fit_temperature
 from .parts import (Candidates, Panel, Throttle, button, enlarge, find_run, from_run, labelled, picture_box, real_images,
                                      spoken_path)
 
@@ -108,7 +109,7 @@ def run_source(
     table, whole = from_run(folder), load_config(folder / "config.json")
     begin = f"--recipe {whole.recipe}" if whole.recipe in RECIPES else f"--config {spoken_path(folder / 'config.json')}"
     cfg = whole.selection
-    if cfg.score not in table.scores and cfg.score in ("agreement", "density"):
+    if cfg.score not in table.scores and cfg.score in ("view_consistency", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
     try: real = {c: int(n) for c, n in json.loads((folder / "data.json").read_text())["counts"]["train"].items()}
@@ -135,9 +136,9 @@ def as_source(
 
 # %% ../../nbs/88_widgets.tuner.ipynb #42ceb2f0
 WORDS = {"confidence": "judge's probability of the intended class", "calibrated": "probability, calibrated on validation faces",
-         "margin": "probability minus that of the best other class", "agreement": "share of six views that the judge agrees on",
+         "margin": "probability minus that of the best other class", "view_consistency": "share of six views that the judge agrees on",
          "density": "real faces near by (1 is usual)"}
-MEASURED = {"agreement": "six shifted and mirrored views of each face", "density": "how near each face is to real ones"}
+MEASURED = {"view_consistency": "six shifted and mirrored views of each face", "density": "how near each face is to real ones"}
 
 # %% ../../nbs/88_widgets.tuner.ipynb #d2c74ce7
 class Scored:
