@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from ..config import SCORES, SelectionConfig, UserError, closest, load_config
-from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
+from ..figures import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
 from ..recipes import RECIPES
 from ..selection import (RuleEvaluator, SelectionRule, blank, class_scores, fit_temperature, quotas, read_selection,
                                  read_validation, suggest)
