@@ -14,7 +14,7 @@ import numpy as np
 from fer_synth.config import load_config
 from fer_synth.data.load import load_images
 from fer_synth.experiment import load_judge
-from fer_synth.plots import spread
+from fer_synth.figures import spread
 from fer_synth.runtime import RunFolder, load_tensors, pick_device, save_tensors
 from fer_synth.selection.pools import write_validation
 from fer_synth.training.classifier import predict
