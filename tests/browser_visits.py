@@ -243,7 +243,7 @@ GROWING = """
 import json, shutil, tempfile, threading, time
 from pathlib import Path
 from fer_synth.widgets.monitor import TrainingMonitor
-from fer_synth.widgets.parts import recorded_run
+from fer_synth.widgets.kit import recorded_run
 folder = Path(tempfile.mkdtemp()) / "growing"
 shutil.copytree(recorded_run(), folder, ignore=shutil.ignore_patterns("checkpoints", "predictions.npz", "metrics.json", "timings.json"))
 lines = (folder / "stats.jsonl").read_text().splitlines()

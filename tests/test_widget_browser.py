@@ -14,7 +14,7 @@ from fer_synth.config import UserError
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.widgets import browser as wb
 from fer_synth.widgets.browser import BrowserState, Decisions, ImageBrowser, Neighbours
-from fer_synth.widgets.parts import Candidates, from_arrays
+from fer_synth.widgets.kit import Candidates, from_arrays
 
 CLASSES = ("angry", "a class with a rather long name", "sad")
 few = settings(max_examples=60, deadline=None, derandomize=True)

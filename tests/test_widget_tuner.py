@@ -11,7 +11,7 @@ from records import make_records
 from fer_synth.config import SelectionConfig, UserError
 from fer_synth.selection import SelectionRule, class_scores, fit_temperature, write_validation
 from fer_synth.widgets import tuner as wt
-from fer_synth.widgets.parts import Candidates, from_arrays
+from fer_synth.widgets.kit import Candidates, from_arrays
 from fer_synth.widgets.tuner import ThresholdTuner, TunerState, as_source
 
 CLASSES = ("angry", "a class with a rather long name", "sad")

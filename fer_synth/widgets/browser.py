@@ -32,7 +32,7 @@ from ..runtime import RunFolder, derive, pick_device
 from ..selection import score_pool
 from ..training.classifier import predict
 from ..training.gan import load_stage
-from .parts import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, enlarge, find_run, from_arrays,
+from .kit import (Candidates, Panel, Throttle, Work, as_candidates, button, encode, enlarge, find_run, from_arrays,
                                      labelled, picture_box, real_images, spoken_path)
 
 # %% ../../nbs/86_widgets.browser.ipynb #300842ba

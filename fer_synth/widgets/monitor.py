@@ -28,7 +28,7 @@ from ..config import RunConfig, UserError, check_config, load_config, save_confi
 from ..experiment import members, round_budget
 from ..runtime import RunFolder, default_folder
 from ..training.classifier import count_steps
-from .parts import Panel, button, encode, find_run, labelled, picture_box, spoken_path
+from .kit import Panel, button, encode, find_run, labelled, picture_box, spoken_path
 
 # %% ../../nbs/92_widgets.monitor.ipynb #37fbc529
 class Tail:

@@ -29,7 +29,7 @@ from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
 from ..recipes import RECIPES
 from ..selection import (RuleEvaluator, SelectionRule, blank, class_scores, fit_temperature, quotas, read_selection,
                                  read_validation, suggest)
-from .parts import (Candidates, Panel, Throttle, button, enlarge, find_run, from_run, labelled, picture_box, real_images,
+from .kit import (Candidates, Panel, Throttle, button, enlarge, find_run, from_run, labelled, picture_box, real_images,
                                      spoken_path)
 
 # %% ../../nbs/88_widgets.tuner.ipynb #9ca2a7c9
