@@ -3,17 +3,16 @@
 # %% auto #0
 __all__ = ['STYLE', 'png_chunk', 'encode', 'enlarge', 'tile', 'font', 'fit_text', 'data_url', 'Picture', 'picture_box',
            'call_later', 'Throttle', 'Shown', 'Panel', 'button', 'labelled', 'Cancelled', 'time_left', 'Work',
-           'Candidates', 'from_arrays', 'runs_near', 'find_run', 'newest_run', 'spoken_path', 'read_round', 'from_run',
-           'as_candidates', 'real_images', 'recorded_run']
+           'Candidates', 'check_table', 'from_arrays', 'runs_near', 'find_run', 'newest_run', 'spoken_path',
+           'read_round', 'read_pools', 'from_run', 'as_candidates', 'real_images', 'recorded_run']
 
 # %% ../../nbs/84_widgets.kit.ipynb #339e5fd4
 import asyncio, base64, html, io, itertools, os, re, shlex, struct, threading, time, zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-import ipywidgets as widgets
+import IPython.display as ipd, ipywidgets as widgets
 import matplotlib as mpl, numpy as np
-from IPython.display import HTML, display
 from PIL import Image, ImageFont
 from traitlets import Unicode
 from ..config import UserError, load_config
@@ -36,15 +35,15 @@ def encode(
     rows[:, 1:] = pixels.reshape(height, -1)
     bits, colour = 8, 0 if pixels.ndim == 2 else 2               # grey or RGB
     header = struct.pack(">2I5B", width, height, bits, colour, 0, 0, 0)
-    data = zlib.compress(rows.tobytes(), 1)
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows.tobytes(), 1), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks.items())
 
 # %% ../../nbs/84_widgets.kit.ipynb #5ef171a7
 def enlarge(
     image: np.ndarray,  # uint8 (C, H, W), grey or RGB
     side: int,          # pixels that the longer edge may take
-) -> np.ndarray:        # uint8 (h, w) or (h, w, 3); enlarged by a whole number, or as it is where it does not fit
-    "An image, enlarged for the screen."
+) -> np.ndarray:        # uint8 (h, w) or (h, w, 3); as it is where it does not fit
+    "An image, enlarged by a whole number."
     zoom = max(1, side // max(image.shape[1:]))
     big = image.transpose(1, 2, 0).repeat(zoom, 0).repeat(zoom, 1)
     return big[..., 0] if big.shape[2] == 1 else big
@@ -101,8 +100,8 @@ def picture_box(
     name: str = "",      # a class for the page, by which style sheets and tests find it
 ) -> Picture:
     "A picture that keeps its size."
-    box = Picture(value=png or encode(np.full((1, 1), 255, np.uint8)),
-                  layout=widgets.Layout(width=f"{width}px", height=f"{height}px", flex="0 0 auto"))
+    layout = widgets.Layout(width=f"{width}px", height=f"{height}px", flex="0 0 auto")
+    box = Picture(value=png or encode(np.full((1, 1), 255, np.uint8)), layout=layout)
     if name: box.add_class(name)
     return box
 
@@ -116,14 +115,21 @@ def call_later(seconds: float, call) -> bool:  # False where there is no event l
 # %% ../../nbs/84_widgets.kit.ipynb #6d2332ba
 class Throttle:
     "A function that is called at most once in `seconds`; the last request is never lost."
-    def __init__(self, call, seconds: float = 0.1, clock=time.monotonic, later=call_later, lazy: bool = False):
+    def __init__(
+        self,
+        call,                  # a function without arguments
+        seconds: float = 0.1,
+        clock=time.monotonic,
+        later=call_later,
+        lazy: bool = False,    # never call before `seconds` have passed
+    ):
         self.call, self.seconds, self.clock, self.later, self.lazy = call, seconds, clock, later, lazy
         self.last, self.waiting = -1e9, False
     def __call__(self, *_) -> None:
-        "Call now, or as soon as it is allowed; a lazy one is never called before `seconds` have passed."
-        wait = self.seconds if self.lazy else self.last + self.seconds - self.clock()
+        "Call now, or as soon as it is allowed."
         if self.waiting: return
-        if wait > 0: self.waiting = True
+        wait = self.seconds if self.lazy else self.last + self.seconds - self.clock()
+        self.waiting = wait > 0
         if wait <= 0 or not self.later(wait, self.flush): self.flush()
     def flush(self) -> None:
         "Call now, whatever the clock says."
@@ -133,10 +139,13 @@ class Throttle:
 
 # %% ../../nbs/84_widgets.kit.ipynb #f5ec6a1e
 STYLE = """<style>.fer-still-{key} {{display: none !important}}
-.fer-panel button:focus-visible, .fer-panel .noUi-handle:focus-visible {{outline: 3px solid #0072B2; outline-offset: 1px}}
+.fer-panel button:focus-visible, .fer-panel .noUi-handle:focus-visible
+  {{outline: 3px solid #0072B2; outline-offset: 1px}}
 .fer-panel .widget-image, .fer-panel img {{image-rendering: pixelated; object-fit: contain}}
-.fer-status, .fer-status .widget-html-content {{min-height: 1.6em; line-height: 1.4; white-space: normal; overflow-wrap: anywhere}}
-.fer-status .fer-whole {{white-space: nowrap}} .fer-status .fer-error {{color: #A33B00; font-weight: 600}}</style>"""
+.fer-status, .fer-status .widget-html-content
+  {{min-height: 1.6em; line-height: 1.4; white-space: normal; overflow-wrap: anywhere}}
+.fer-status .fer-whole {{white-space: nowrap}}
+.fer-status .fer-error {{color: #A33B00; font-weight: 600}}</style>"""
 
 # %% ../../nbs/84_widgets.kit.ipynb #08f89207
 _numbers = itertools.count(1)
@@ -148,43 +157,54 @@ class Shown:
     def picture(self) -> Image.Image:
         "What the panel shows now, as a picture; every widget draws its own."
         raise NotImplementedError
-    def still(self) -> HTML:
+    def still(self) -> ipd.HTML:
         "The picture as it is left in the notebook."
         file = io.BytesIO()
         self.picture().save(file, "PNG", optimize=True)
-        return HTML(f'<img class="fer-still-{self.key}" style="max-width:100%" alt="{self.name}, as it was last shown" '
-                    f'src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">')
+        address = data_url(file.getvalue()).decode()
+        return ipd.HTML(f'<img class="fer-still-{self.key}" style="max-width:100%" '
+                        f'alt="{self.name}, as it was last shown" src="{address}">')
     def update_still(self) -> None:
         "Bring the still in the notebook up to date."
         if self.handle is not None: self.handle.update(self.still())
     def _ipython_display_(self) -> None:
-        display(self.view)
-        self.handle = display(self.still(), display_id=f"fer-{self.key}-{id(self)}")
+        ipd.display(self.view)
+        self.handle = ipd.display(self.still(), display_id=f"fer-{self.key}-{id(self)}")
 
 # %% ../../nbs/84_widgets.kit.ipynb #1862dfbd
 class Panel(Shown):
-    "A view of ipywidgets over a state: `view` is what is shown, `picture()` what it looks like, `last_error` what went wrong."
+    "The base of the widgets: a `view` over a state, a status line, and `last_error`, what went wrong."
     def __init__(self):
         self.key, self.last_error, self.handle = f"{self.name}-{next(_numbers)}", None, None
         self.status = widgets.HTML()
         self.status.add_class("fer-status")
         self.view = None
-        self.refresh_still = Throttle(self.update_still, 2.0, lazy=True)     # a still is slow to draw; it need not be up to the second
-    def build(self, *children, status: bool = True) -> None:  # status=False: a child has the status line in it
-        "Make the view: the children, one below the other, and the status line."
-        self.view = widgets.VBox([widgets.HTML(STYLE.format(key=self.key)), *children, *[self.status] * status])
-        for c in ("fer-panel", f"fer-{self.name}"): self.view.add_class(c)
+        self.refresh_still = Throttle(self.update_still, 2.0, lazy=True)     # a still is slow to draw
+    def build(
+        self,
+        *children,             # shown one below the other
+        status: bool = True,   # False: a child has the status line in it
+    ) -> None:
+        "Make the view: the children and the status line."
+        last = [self.status] if status else []
+        self.view = widgets.VBox([widgets.HTML(STYLE.format(key=self.key)), *children, *last])
+        for name in ("fer-panel", f"fer-{self.name}"): self.view.add_class(name)
     def say(self, text: str, error: bool = False) -> None:
-        "Show a sentence in the status line."
-        whole = re.sub(r"(?<!\S)--[\w.-]+", r'<span class="fer-whole">\g<0></span>', html.escape(text))  # no line ends in an option
+        "Show a sentence in the status line; no line ends inside of an option such as --out-folder."
+        option = r"(?<!\S)--[\w.-]+"
+        whole = re.sub(option, r'<span class="fer-whole">\g<0></span>', html.escape(text))
         self.status.value = f'<span class="{"fer-error" if error else "fer-said"}">{whole}</span>'
+    def fail(self, error: Exception) -> None:
+        "Remember what went wrong, and show it in the status line."
+        self.last_error = error
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        self.say(f"{kind}{error}", error=True)
     def guard(self, action):
-        "A callback for ipywidgets that calls `action` with the new value (or the button), and shows what goes wrong."
+        "A callback for ipywidgets that calls `action` with the new value (or the button), and shows errors."
         def callback(change):
-            try: action(change["new"] if isinstance(change, dict) and "new" in change else change)
-            except Exception as e:
-                self.last_error = e
-                self.say(f"{e}" if isinstance(e, UserError) else f"{type(e).__name__}: {e}", error=True)
+            value = change["new"] if isinstance(change, dict) and "new" in change else change
+            try: action(value)
+            except Exception as e: self.fail(e)
             else: self.refresh_still()
         return callback
     def on_value(self, control, action) -> None:
@@ -202,9 +222,10 @@ def button(
     name: str = "",       # a class for the page
 ) -> widgets.Button:
     "A button with a text."
-    b = widgets.Button(description=text, tooltip=tip or text, layout=widgets.Layout(width=width, flex="0 0 auto"))
-    if name: b.add_class(name)
-    return b
+    layout = widgets.Layout(width=width, flex="0 0 auto")
+    made = widgets.Button(description=text, tooltip=tip or text, layout=layout)
+    if name: made.add_class(name)
+    return made
 
 # %% ../../nbs/84_widgets.kit.ipynb #a818e231
 def labelled(
@@ -226,7 +247,8 @@ class Cancelled(Exception):
 
 # %% ../../nbs/84_widgets.kit.ipynb #3e16f481
 def time_left(
-    done: int, total: int,
+    done: int,
+    total: int,
     seconds: float,         # spent so far
 ) -> str:                   # "12 s left", "3 min left"; "" before anything is known
     "How long the rest will take at the speed so far."
@@ -245,22 +267,26 @@ class Work:
         self.view = widgets.HBox([self.bar, self.text, self.cancel], layout=widgets.Layout(display="none"))
     def start(self, job, done=lambda result: None) -> None:
         "Run `job(step)`, then `done(result)`; a second job while one runs is refused."
-        if self.thread and self.thread.is_alive(): raise UserError("Something is still being made; wait for it, or cancel it.")
-        self.stop.clear(); self.began = time.monotonic(); self.view.layout.display = "flex"; self.step(0, 1, fresh=True)
+        if self.thread and self.thread.is_alive():
+            raise UserError("Something is still being made; wait for it, or cancel it.")
+        self.stop.clear()
+        self.began = time.monotonic()
+        self.view.layout.display = "flex"
+        self.step(0, 1, fresh=True)
         self.thread = threading.Thread(target=self.run, args=(job, done), daemon=True)
-        self.thread.start() if self.threaded else self.thread.run()
+        if self.threaded: self.thread.start()
+        else: self.thread.run()
     def step(self, done: int, total: int, fresh: bool = False) -> None:
         "Say how far the job is; raises `Cancelled` when it shall stop."
         if self.stop.is_set() and not fresh: raise Cancelled()
         self.bar.max, self.bar.value = max(1, total), done
-        self.text.value = f"{done:,} of {total:,}; {time_left(done, total, time.monotonic() - self.began)}".rstrip("; ")
+        left = time_left(done, total, time.monotonic() - self.began)
+        self.text.value = f"{done:,} of {total:,}; {left}".rstrip("; ")
     def run(self, job, done) -> None:
         "The thread's body: errors and cancelling end in the status line."
         try: done(job(self.step))
         except Cancelled: self.panel.say("Cancelled; nothing was changed.")
-        except Exception as e:
-            self.panel.last_error = e
-            self.panel.say(f"{e}" if isinstance(e, UserError) else f"{type(e).__name__}: {e}", error=True)
+        except Exception as e: self.panel.fail(e)
         finally: self.view.layout.display = "none"
 
 # %% ../../nbs/84_widgets.kit.ipynb #914bbb0d
@@ -282,22 +308,31 @@ class Candidates:
     def __post_init__(self):
         n = len(self.images)
         self.classes, self.intended = tuple(self.classes), np.asarray(self.intended, np.int64)
-        defaults = dict(kept=np.ones(n, bool), reason=np.full(n, "not judged"), round=np.ones(n, np.int64), seed=np.full(n, -1, np.int64),
-                        generator=np.full(n, ""), ids=np.array([f"1-{i}" for i in range(n)], dtype=str))
-        for name, value in defaults.items():
-            if getattr(self, name) is None: setattr(self, name, value)
-        self.check(n)
+        if self.kept is None: self.kept = np.ones(n, bool)
+        if self.reason is None: self.reason = np.full(n, "not judged")
+        if self.round is None: self.round = np.ones(n, np.int64)
+        if self.seed is None: self.seed = np.full(n, -1, np.int64)
+        if self.generator is None: self.generator = np.full(n, "")
+        if self.ids is None: self.ids = np.array([f"1-{i}" for i in range(n)], dtype=str)
+        check_table(self)
     def __len__(self) -> int: return len(self.images)
-    def check(self, n: int) -> None:
-        "Raise `UserError` where the parts do not fit together."
-        if np.ndim(self.images) != 4 or self.images.dtype != np.uint8:
-            raise UserError(f"images have shape {np.shape(self.images)} and type {self.images.dtype}; give uint8 of shape (N, C, H, W).")
-        columns = {k: getattr(self, k) for k in ("intended", "kept", "reason", "round", "seed", "generator", "ids")}
-        for name, v in (columns | self.scores).items():
-            if len(v) != n: raise UserError(f"{name} has {len(v)} entries for {n} images; give one for each.")
-        if n and not 0 <= self.intended.min() <= self.intended.max() < len(self.classes):
-            raise UserError(f"intended classes run from {self.intended.min()} to {self.intended.max()}; "
-                            f"there are {len(self.classes)} classes, numbered from 0.")
+
+# %% ../../nbs/84_widgets.kit.ipynb #94d1e7b6
+def check_table(
+    table: Candidates,
+) -> None:
+    "Raise `UserError` where the parts of a table do not fit together."
+    n, classes, intended = len(table.images), table.classes, table.intended
+    if np.ndim(table.images) != 4 or table.images.dtype != np.uint8:
+        raise UserError(f"images have shape {np.shape(table.images)} and type {table.images.dtype}; "
+                        "give uint8 of shape (N, C, H, W).")
+    names = ("intended", "kept", "reason", "round", "seed", "generator", "ids")
+    columns = {name: getattr(table, name) for name in names} | table.scores
+    for name, v in columns.items():
+        if len(v) != n: raise UserError(f"{name} has {len(v)} entries for {n} images; give one for each.")
+    if n and not 0 <= intended.min() <= intended.max() < len(classes):
+        raise UserError(f"intended classes run from {intended.min()} to {intended.max()}; "
+                        f"there are {len(classes)} classes, numbered from 0.")
 
 # %% ../../nbs/84_widgets.kit.ipynb #32f99d89
 def from_arrays(
@@ -310,9 +345,11 @@ def from_arrays(
     "A table from arrays of any project."
     images, classes = np.asarray(images), tuple(classes)
     if images.ndim == 3: images = images[:, None]
-    elif images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3): images = images.transpose(0, 3, 1, 2)
+    elif images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
     unknown = [c for c in intended if isinstance(c, str) and c not in classes]
-    if unknown: raise UserError(f"Unknown class '{unknown[0]}' among the intended ones; known: {', '.join(classes)}.")
+    if unknown:
+        raise UserError(f"Unknown class '{unknown[0]}' among the intended ones; known: {', '.join(classes)}.")
     numbers = np.array([classes.index(c) if isinstance(c, str) else int(c) for c in intended], np.int64)
     scores = dict(others.pop("scores", {}))
     if probs is not None:
@@ -332,23 +369,27 @@ def runs_near(
 
 # %% ../../nbs/84_widgets.kit.ipynb #cc9246cc
 def find_run(
-    run,        # a run folder; a relative path counts from the working folder, or else from the nearest above it
+    run,        # a run folder; a relative path counts from the working folder, or from one above it
 ) -> Path:
     "Where a run is; `UserError` names those that are near by."
     try: path = Path(run).expanduser()
     except TypeError: raise UserError(f"A {type(run).__name__} is no path; give a run folder.") from None
+    if path.is_dir(): return path
     here = Path.cwd()
-    found = next((p for place in (here, *here.parents) if (p := place / path).is_dir()), None)
-    if found is not None: return path if path.is_dir() else Path(os.path.relpath(found))
+    above = [place / path for place in here.parents if (place / path).is_dir()]
+    if above: return Path(os.path.relpath(above[0]))
     near = [os.path.relpath(p) for p in runs_near()[:3]]
+    hint = f"runs near by: {', '.join(near)}." if near else "give the full path of a run folder."
     raise UserError(f"There is no folder '{path}', neither here ({spoken_path(here)}) nor in a folder above; "
-                    + (f"runs near by: {', '.join(near)}." if near else "give the full path of a run folder."))
+                    f"{hint}")
 
 # %% ../../nbs/84_widgets.kit.ipynb #0886e24e
 def newest_run() -> Path:
     "The run that was begun last, of those in `runs/` here or in a folder above."
     near = runs_near()
-    if not near: raise UserError(f"There is no run in runs/ of {spoken_path('.')} or of a folder above; give the path of a run folder.")
+    if not near:
+        raise UserError(f"There is no run in runs/ of {spoken_path('.')} or of a folder above; "
+                        "give the path of a run folder.")
     return find_run(os.path.relpath(near[0]))
 
 # %% ../../nbs/84_widgets.kit.ipynb #67514dd2
@@ -358,38 +399,54 @@ def spoken_path(
     "A path as it can be pasted into a terminal, wherever that stands."
     whole, home = str(Path(path).absolute()), str(Path.home())
     text = shlex.quote(whole)
-    return f"~{text[len(home):]}" if text == whole and home != "/" and Path(whole).is_relative_to(home) else text
+    inside = home != "/" and Path(whole).is_relative_to(home)
+    return f"~{text[len(home):]}" if inside and text == whole else text
 
 # %% ../../nbs/84_widgets.kit.ipynb #ab039a78
 def read_round(
     path,     # pool/round-<r>.npz
 ) -> dict:    # images, labels, seeds, probs, generator
     "One pool file; `UserError` names it when it is damaged."
+    names = ("images", "labels", "seeds", "probs", "generator")
     try:
-        with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in ("images", "labels", "seeds", "probs", "generator")}
-    except FileNotFoundError: raise UserError(f"{path} does not exist; has this run made its pools yet?") from None
+        with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in names}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; has this run made its pools yet?") from None
     except Exception as e: raise UserError(f"{path} is not a pool of a run ({e}).") from None
 
 # %% ../../nbs/84_widgets.kit.ipynb #26437d30
+def read_pools(
+    folder: Path,    # a run folder
+    rounds,          # their numbers
+) -> np.ndarray:     # uint8 (N, C, H, W)
+    "The generated images of some rounds, one round behind the other."
+    return np.concatenate([read_round(folder / "pool" / f"round-{r}.npz")["images"] for r in rounds])
+
+# %% ../../nbs/84_widgets.kit.ipynb #7c15b9fa
 def from_run(
     folder,           # a run folder that has made at least one pool
 ) -> Candidates:      # all rounds, in their order
-    "The generated faces of a run with their scores and decisions."
+    "The generated images of a run with their scores and decisions."
     folder = find_run(folder)
-    if not (folder / "config.json").is_file(): raise UserError(f"{folder} is not a run folder: it holds no config.json.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a run folder: it holds no config.json.")
     rows = read_selection(folder / "selection.csv")
-    classes = tuple(h[2:] for h in rows if h.startswith("p_"))
-    pools = [read_round(folder / "pool" / f"round-{r}.npz") for r in sorted(set(rows["round"].tolist()))]
-    if not pools: raise UserError(f"{folder / 'selection.csv'} has no rows; the run has made no faces yet.")
-    images = np.concatenate([p["images"] for p in pools])
-    if len(images) != len(rows["id"]):
-        raise UserError(f"{folder}: selection.csv has {len(rows['id'])} rows and the pools {len(images)} images; "
+    rounds = sorted(set(rows["round"].tolist()))
+    if not rounds: raise UserError(f"{folder / 'selection.csv'} has no rows; the run has made no images yet.")
+    images, n = read_pools(folder, rounds), len(rows["id"])
+    if len(images) != n:
+        raise UserError(f"{folder}: selection.csv has {n} rows and the pools {len(images)} images; "
                         "the records do not belong together.")
-    numbers = {c: i for i, c in enumerate(classes)}
-    return Candidates(images, classes, np.array([numbers[c] for c in rows["intended"]], np.int64),
-                      np.stack([rows[f"p_{c}"] for c in classes], 1).astype(np.float32),
-                      {k: rows[k] for k in ("confidence", "margin", "entropy")}, rows["decision"] == "kept", rows["reason"], rows["round"],
-                      rows["seed"], rows["generator"], rows["id"], str(folder))
+    classes = tuple(h.removeprefix("p_") for h in rows if h.startswith("p_"))
+    return Candidates(
+        images, classes,
+        intended=np.array([classes.index(c) for c in rows["intended"]], np.int64),
+        probs=np.stack([rows[f"p_{c}"] for c in classes], 1).astype(np.float32),
+        scores={k: rows[k] for k in ("confidence", "margin", "entropy")},
+        kept=rows["decision"] == "kept",
+        ids=rows["id"],
+        source=str(folder),
+        **{k: rows[k] for k in ("reason", "round", "seed", "generator")})
 
 # %% ../../nbs/84_widgets.kit.ipynb #70655ad4
 def as_candidates(
