@@ -22,7 +22,8 @@ PATIENCE = 120  # seconds that a condition may take on a slow machine; nothing w
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]   # nothing but the server is reached
+         "--disable-dev-shm-usage",
+         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]   # nothing but the server is reached
 HARMLESS = (  # patterns of console errors that say nothing about a notebook
     r"cdn\.jsdelivr\.net/npm/(@fortawesome|font-awesome)",      # icons of Voila's page that nobody uses
     r"colab\.research\.google\.com/assets/colab-badge\.svg",   # the badge is a picture from the network

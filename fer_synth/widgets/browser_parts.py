@@ -157,7 +157,7 @@ def page_picture(
     cell, high = max(side + 12, 110), side + 40
     most = 3 if state.sides else 6
     columns = min(max(1, width // cell // sides), max(most, len(state.shown)))      # of each side
-    right = columns * sides * cell + gap * sides
+    right = columns * sides * cell + gap
     bottom = top + max(1, -(-len(state.shown) // columns)) * high
     sheet = Image.new("RGB", (right + 260 * card, max(bottom, 440 * card)), "white")
     pen, small = ImageDraw.Draw(sheet), font(11)
