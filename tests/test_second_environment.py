@@ -82,7 +82,7 @@ def test_explore_notebooks_run_in_a_kernel_of_colab(old, path, tmp_path):
                                                  env={"IPYTHONDIR": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"})
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(
-        "import ipywidgets, IPython\nfrom fer_synth.widgets.parts import Panel\nprint(ipywidgets.__version__, IPython.__version__, "
+        "import ipywidgets, IPython\nfrom fer_synth.widgets.kit import Panel\nprint(ipywidgets.__version__, IPython.__version__, "
         "sorted({repr(p.last_error) for p in list(globals().values()) if isinstance(p, Panel)}))"))
     nbclient.NotebookClient(notebook, kernel_manager_class=Manager, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert notebook.cells[-1].outputs[0]["text"].strip() in ("7.7.1 7.34.0 ['None']", "7.7.1 7.34.0 []")

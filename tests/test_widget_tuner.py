@@ -13,7 +13,7 @@ from fer_synth.selection.pools import write_validation
 from fer_synth.selection.rules import SelectionRule
 from fer_synth.selection.scores import class_scores, fit_temperature
 from fer_synth.widgets import tuner as wt
-from fer_synth.widgets.parts import Candidates, from_arrays
+from fer_synth.widgets.kit import Candidates, from_arrays
 from fer_synth.widgets.tuner import ThresholdTuner, TunerState, as_source
 
 CLASSES = ("angry", "a class with a rather long name", "sad")

@@ -15,7 +15,7 @@ import browser
 LIMIT = 250_000   # bytes of a picture
 MONITOR = """import shutil
 from fer_synth.widgets.monitor import TrainingMonitor
-from fer_synth.widgets.parts import recorded_run
+from fer_synth.widgets.kit import recorded_run
 TrainingMonitor(shutil.copytree(recorded_run(), "runs/demo"))"""     # its place is shown, and shall be no place of this machine
 
 

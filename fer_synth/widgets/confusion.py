@@ -22,7 +22,7 @@ from ..config import UserError, closest, write_atomic
 from ..evaluation.compare import Predictions, mcnemar, read_predictions
 from ..evaluation.metrics import check_probs, confusion_metrics
 from ..plots import ARMS, GREEN, RED, row_shares
-from .parts import (Cancelled, Panel, Work, button, call_later, encode, enlarge, find_run, labelled, picture_box,
+from .kit import (Cancelled, Panel, Work, button, call_later, encode, enlarge, find_run, labelled, picture_box,
                                      real_images)
 
 # %% ../../nbs/90_widgets.confusion.ipynb #919c96f7
