@@ -604,8 +604,13 @@ def match_hashes(
 
 # %% ../../nbs/91_widgets.confusion_state.ipynb #5afb450d
 class Pictures:
-    "Where the images of rows come from: a run folder, an `ImageSet`, or arrays in the order of the rows."
-    def __init__(self, p: Predictions, given=None, folder=None):
+    "Where the images of rows come from."
+    def __init__(
+        self,
+        p: Predictions,
+        given=None,   # `ImageSet`, uint8 (T, C, H, W) of the test rows, or {split: images}
+        folder=None,  # a run folder, whose images are read by `load` where none are given
+    ):
         self.p = p
         self.folder = folder
         self.sets = {}        # split -> images, place of each row's image
