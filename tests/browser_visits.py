@@ -163,14 +163,14 @@ def confusion(page) -> None:
     said = text(page, sentence)
     page.locator(here + ".fer-matrix-difference .fer-cell").nth(1).click()
     said = wait_text(page, sentence, said)
-    names = re.match(r"true (.+?), said (.+?):", said)
+    names = re.match(r"true (.+?), predicted (.+?):", said)
     assert names and names[1] != names[2]
     page.locator(faces).first.wait_for()
     shown = text(page, faces)
     press(page, page.locator(here + ".fer-matrix-this .fer-cell").first, "Space")
     said = wait_text(page, sentence, said)
     wait_text(page, faces, shown)
-    names = re.match(r"true (.+?), said (.+?):", said)
+    names = re.match(r"true (.+?), predicted (.+?):", said)
     assert names and names[1] == names[2]
     page.wait_for_function("s => [...document.querySelectorAll(s)].some(e => e.getClientRects().length)", arg=here + "img.fer-face, " + here + "table.fer-rows")
     shot(page, "confusion-cell")

@@ -467,7 +467,7 @@ def train_here(
     out=None,       # the run folder, which must not exist; None: runs/<recipe>-<date>-<time>
     **options,      # for `TrainingMonitor`: `interval`
 ) -> OwnRun:        # its monitor; `.process` is the process, `.wait()` waits for its end
-    "Start a run in the background and watch it; a bad config raises `UserError`, bad data are told in the panel."
+    "Start a run in the background and watch it; a bad config raises `UserError`, bad data show there."
     check_config(cfg)
     out = Path(out or default_folder(cfg.recipe))
     if out.exists():
