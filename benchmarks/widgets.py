@@ -18,7 +18,8 @@ import numpy as np
 from fer_synth.runtime import cpu_name
 from fer_synth.widgets.browser import ImageBrowser
 from fer_synth.widgets.browser_state import invented_images
-from fer_synth.widgets.confusion import ConfusionExplorer, from_answers
+from fer_synth.widgets.confusion import ConfusionExplorer
+from fer_synth.widgets.confusion_state import from_answers
 from fer_synth.widgets.tuner import ThresholdTuner
 
 POOLS, SIDE = (1_000, 20_000, 100_000), 48
@@ -75,7 +76,8 @@ k = len(faces.classes)
 ThresholdTuner(faces, validation=(rng.dirichlet(np.ones(k), 2_000), rng.integers(k, size=2_000)))""",
     "confusion": """import numpy as np
 from fer_synth.widgets.browser_state import invented_images
-from fer_synth.widgets.confusion import ConfusionExplorer, from_answers
+from fer_synth.widgets.confusion import ConfusionExplorer
+from fer_synth.widgets.confusion_state import from_answers
 rng, faces = np.random.default_rng(0), invented_images({n})
 arms = {{a: rng.dirichlet(np.ones(5), (3, {n})) for a in ("real", "augmented")}}
 ConfusionExplorer(from_answers(faces.intended, arms, faces.classes), images=faces.images, threaded=False)""",

@@ -19,11 +19,13 @@ from fer_synth import experiment
 from fer_synth.config import UserError, save_config, write_atomic
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stopped
-from fer_synth.widgets.monitor import RUNNER, MonitorState, Tail, TrainingMonitor, resume_here, stage_plan, train_here
+from fer_synth.widgets.monitor import RUNNER, TrainingMonitor, resume_here, train_here
+from fer_synth.widgets.monitor_state import MonitorState, Tail, stage_plan
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory): return experiment.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs") / "whole", show=False)
+def whole(tmp_path_factory):
+    return experiment.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs") / "whole", show=False)
 
 
 def line(n: int) -> dict: return {"stage": "gan-1", "step": n, "seconds": 0.5}
@@ -62,7 +64,8 @@ def test_a_finished_run_is_shown(whole):
     monitor = TrainingMonitor(whole)
     assert monitor.state.phase() == "finished" and monitor.last_error is None and monitor.decision == "none"
     assert np.asarray(monitor.picture().convert("L")).std() > 10
-    monitor.stop.click(); monitor.stop.click()
+    monitor.stop.click()
+    monitor.stop.click()
     assert not (whole / "stop").exists() and "not running" in str(monitor.last_error or monitor.status.value)
 
 
@@ -117,7 +120,8 @@ def test_following_in_the_background_sees_new_lines_and_ends(tmp_path):
 
 
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
-once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"), reason="costs seconds and knows nothing of ipywidgets; done with version 8")
+once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"),
+                          reason="costs seconds and knows nothing of ipywidgets; done with version 8")
 
 
 def until(true, seconds=300):
@@ -128,15 +132,15 @@ def until(true, seconds=300):
 
 
 def test_a_file_put_in_the_place_of_another_is_read_anew(tmp_path):
-    "A rewind makes a new file; it may be longer than the old one when it is looked at again, or stand on its inode."
+    "A rewind makes a new file; at the next look it may be longer than the old one, or have its inode."
     path = tmp_path / "stats.jsonl"
-    text = lambda *steps: "".join(json.dumps(line(n)) + "\n" for n in steps)
+    def text(*steps): return "".join(json.dumps(line(n)) + "\n" for n in steps)
     tail = Tail(path)
     write_atomic(path, text(1, 2, 3))
     tail.read()
     write_atomic(path, text(1, 2, 4, 5))
     assert tail.read() == (True, [line(n) for n in (1, 2, 4, 5)])
-    path.write_text(text(1, 2, 4, 6, 7))                                         # the same inode, longer, another line at the end
+    path.write_text(text(1, 2, 4, 6, 7))        # the same inode, longer, another line at the end
     assert tail.read() == (True, [line(n) for n in (1, 2, 4, 6, 7)])
     path.unlink()
     assert tail.read() == (True, []) and tail.read() == (False, [])
@@ -156,18 +160,20 @@ def test_only_what_was_added_is_read(tmp_path):
 
 def test_lines_that_are_no_records_are_left_out(tmp_path):
     path = tmp_path / "stats.jsonl"
-    path.write_text('{"stage": "gan-1", "st{"stage": 5}\nnull\n[1]\n{"stage": "gan-1", "step": "two"}\n' + json.dumps(line(3)) + "\n")
+    damaged = '{"stage": "gan-1", "st{"stage": 5}\nnull\n[1]\n{"stage": "gan-1", "step": "two"}\n'
+    path.write_text(damaged + json.dumps(line(3)) + "\n")
     assert Tail(path).read()[1] == [line(3)]
 
 
 @once
 def test_the_plan_of_a_gan_for_each_class(tmp_path):
     cfg = tiny_wgan_gp()
-    cfg = replace(cfg, gan=replace(cfg.gan, per_class=True), compare=replace(cfg.compare, seeds=1, bootstrap=50))
+    compare = replace(cfg.compare, seeds=1, bootstrap=50)
+    cfg = replace(cfg, gan=replace(cfg.gan, per_class=True), compare=compare)
     run = experiment.run(cfg, tmp_path / "run", show=False)
     plan, lines = stage_plan(cfg, FIVE, sum(cfg.data.drawn_counts)), stats(run)
-    assert [s for s, _ in plan] == list(dict.fromkeys(l["stage"] for l in lines))
-    assert dict(plan) == {l["stage"]: l["step"] for l in lines}
+    assert [s for s, _ in plan] == list(dict.fromkeys(line["stage"] for line in lines))
+    assert dict(plan) == {line["stage"]: line["step"] for line in lines}
     monitor = TrainingMonitor(run)
     assert [name for name, _ in monitor.state.samples.rows(FIVE)] == list(FIVE) and monitor.last_error is None
 
@@ -185,7 +191,8 @@ def test_a_request_from_before_does_not_end_the_resumed_run(whole, tmp_path, mon
     monkeypatch.undo()
     RunFolder(tmp_path / "run").request_stop()
     experiment.resume(tmp_path / "run", show=False)
-    assert not (tmp_path / "run" / "stop").exists() and metrics(tmp_path / "run") == metrics(whole) and stats(tmp_path / "run") == stats(whole)
+    assert not (tmp_path / "run" / "stop").exists()
+    assert metrics(tmp_path / "run") == metrics(whole) and stats(tmp_path / "run") == stats(whole)
 
 
 def test_the_stop_button_forgets_the_first_press(tmp_path):
@@ -203,7 +210,8 @@ def test_the_stop_button_forgets_the_first_press(tmp_path):
     assert monitor.stop.description == "Press again to stop" and not (run / "stop").exists()
     now[0] += 1
     monitor.stop.click()
-    assert (run / "stop").exists() and monitor.stop.disabled and monitor.decision == "stop" and monitor.last_error is None
+    assert (run / "stop").exists() and monitor.stop.disabled
+    assert monitor.decision == "stop" and monitor.last_error is None
 
 
 def test_stopped_and_resumed_elsewhere_is_seen(tmp_path):
@@ -213,12 +221,13 @@ def test_stopped_and_resumed_elsewhere_is_seen(tmp_path):
     state.read()
     state.ask_to_stop()
     assert state.phase() == "stopping"
-    (run / "stop").unlink()                                                       # the run obeys ...
+    (run / "stop").unlink()                       # the run obeys ...
     assert state.read() and state.phase() == "stopped" and state.decision == "stop"
-    (run / "timings.json").write_text("{}")                                       # ... writes down its times ...
+    (run / "timings.json").write_text("{}")       # ... writes down its times ...
     assert state.read() and state.phase() == "stopped"
-    with open(run / "stats.jsonl", "a") as f: f.write(json.dumps({"stage": "compare-real-2", "step": 999, "seconds": 1}) + "\n")
-    assert state.read() and state.phase() == "running" and state.decision == "none"       # ... and somebody continues it
+    new = {"stage": "compare-real-2", "step": 999, "seconds": 1}
+    with open(run / "stats.jsonl", "a") as f: f.write(json.dumps(new) + "\n")     # ... and somebody continues
+    assert state.read() and state.phase() == "running" and state.decision == "none"
 
 
 def test_half_a_picture_is_read_when_it_is_whole(tmp_path):
@@ -239,40 +248,46 @@ def test_a_run_of_another_process_is_seen_from_beginning_to_end(tmp_path):
     monitor = TrainingMonitor(out, interval=.05)
     monitor.start()
     assert monitor.state.phase() == "waiting"
-    other = subprocess.Popen([sys.executable, "-c", RUNNER, "run", "--config", str(save_config(tiny_wgan_gp(), tmp_path / "c.json")),
-                              "--out", str(out)],
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    config = save_config(tiny_wgan_gp(), tmp_path / "c.json")
+    command = [sys.executable, "-c", RUNNER, "run", "--config", str(config), "--out", str(out)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until(lambda: monitor.state.phase() != "waiting")
     until(lambda: not monitor.following.alive)
     assert monitor.state.phase() == "finished" and monitor.last_error is None
-    assert len({l["stage"] for l in stats(out)}) == len(monitor.state.plan) == len(monitor.state.stages)
+    assert len({line["stage"] for line in stats(out)}) == len(monitor.state.plan) == len(monitor.state.stages)
     assert other.communicate()[0] and other.returncode == 0
 
 
 @once
 def test_a_run_started_here_can_be_stopped_and_goes_on(tmp_path):
-    "The loops of the first round would take for ever; a real process is stopped in them, and again after it was resumed."
+    "The first round would take for ever; a real process is stopped in it, resumed, and stopped again."
     cfg = tiny_wgan_gp()
     monitor = train_here(replace(cfg, gan=replace(cfg.gan, steps=10**6)), tmp_path / "run", interval=.05)
     monitor.start()
     until(lambda: monitor.over or "gan-1" in monitor.state.stages)
-    monitor.stop.click(); monitor.stop.click()
+    monitor.stop.click()
+    monitor.stop.click()
     assert monitor.wait(300) == "stopped" and monitor.process.returncode == 130 and monitor.last_error is None
-    assert "Stopped; continue it with: fer-synth resume" in (tmp_path / "run.log").read_text() and monitor.stop.disabled
+    assert "Stopped; continue it with: fer-synth resume" in (tmp_path / "run.log").read_text()
+    assert monitor.stop.disabled
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.log"]
-    step, again = max(l["step"] for l in stats(tmp_path / "run")), resume_here(tmp_path / "run", interval=.05)
+    step = max(line["step"] for line in stats(tmp_path / "run"))
+    again = resume_here(tmp_path / "run", interval=.05)
     again.start()
     until(lambda: again.over or (again.state.line or {}).get("step", 0) > step)
-    again.stop.click(); again.stop.click()
+    again.stop.click()
+    again.stop.click()
     assert again.wait(300) == "stopped" and again.last_error is None
 
 
 @once
 def test_a_run_started_here_that_fails_says_why(tmp_path):
     cfg = tiny_wgan_gp()
-    monitor = train_here(replace(cfg, data=replace(cfg.data, source=str(tmp_path / "nowhere.zip"))), tmp_path / "run")
+    cfg = replace(cfg, data=replace(cfg.data, source=str(tmp_path / "nowhere.zip")))
+    monitor = train_here(cfg, tmp_path / "run")
     assert monitor.wait(300) == "failed" and monitor.process.returncode == 2
-    assert "nowhere.zip does not exist" in monitor.status.value and "fer-error" in monitor.status.value and monitor.stop.disabled
+    assert "nowhere.zip does not exist" in monitor.status.value and "fer-error" in monitor.status.value
+    assert monitor.stop.disabled
     assert [p.name for p in tmp_path.iterdir()] == ["run.log"]
 
 
@@ -281,16 +296,20 @@ def test_following_does_not_keep_python_alive(tmp_path):
     "The run never ends, and nobody closes the monitor; a script that is done ends all the same."
     run = make_records(tmp_path / "run")
     (run / "metrics.json").unlink()
-    script = "\n".join(("from fer_synth.widgets.monitor import TrainingMonitor", f"m = TrainingMonitor({str(run)!r}, interval=.01)", "m.start()",
+    script = "\n".join(("from fer_synth.widgets.monitor import TrainingMonitor",
+                        f"m = TrainingMonitor({str(run)!r}, interval=.01)",
+                        "m.start()",
                         "assert m.following.alive"))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0 and not done.stderr
 
 
 def test_a_budget_in_minutes_is_shown_as_the_plan_says(tmp_path):
-    "Before the plan is made the recipe's steps stand in; then those of plan.json, for the total and for where the second round begins."
+    "Before plan.json is there the recipe's steps stand in; then its own, for every round."
     cfg = replace(tiny_cgan(), gan=replace(tiny_cgan().gan, minutes=1.0))
     assert dict(stage_plan(cfg, FIVE, 216))["gan-1"] == 6
-    assert dict(stage_plan(cfg, FIVE, 216, {"gan-1": 900}))["gan-1"] == 900 and dict(stage_plan(cfg, FIVE, 216, {"gan-1": 900}))["gan-2"] == 4
+    planned = dict(stage_plan(cfg, FIVE, 216, {"gan-1": 900}))
+    assert planned["gan-1"] == 900 and planned["gan-2"] == 4
     shown = replace(cfg, gan=replace(cfg.gan, minutes=0.0, images=3200))
     assert dict(stage_plan(shown, FIVE, 216))["gan-1"] == 100              # 16 images, 2 critic steps

@@ -9,12 +9,12 @@ from PIL import Image
 from records import make_records
 
 from fer_synth.config import SelectionConfig, UserError
-from fer_synth.selection.pools import write_validation
-from fer_synth.selection.rules import SelectionRule
-from fer_synth.selection.scores import class_scores, fit_temperature
-from fer_synth.widgets import tuner as wt
-from fer_synth.widgets.kit import Candidates, from_arrays
-from fer_synth.widgets.tuner import ThresholdTuner, TunerState, as_source
+from fer_synth.selection import SelectionRule, class_scores, fit_temperature, write_validation
+from fer_synth.widgets import tuner_charts as charts
+from fer_synth.widgets import tuner_state as ts
+from fer_synth.widgets.kit import Candidates, from_arrays, tile
+from fer_synth.widgets.tuner import ThresholdTuner
+from fer_synth.widgets.tuner_state import TunerState, as_source
 
 CLASSES = ("angry", "a class with a rather long name", "sad")
 few = settings(max_examples=50, deadline=None, derandomize=True)
@@ -33,7 +33,8 @@ def table(n=90, k=3, seed=0, size=8, channels=1, rounds=1, **others):
     names = CLASSES if k == 3 else tuple(f"class {i}" for i in range(k))
     intended = rng.integers(0, k, n)
     images = rng.integers(0, 256, (n, channels, size, size), dtype=np.uint8)
-    return from_arrays(images, intended, names, probabilities(rng, intended, k), round=rng.integers(1, rounds + 1, n), **others)
+    probs, numbers = probabilities(rng, intended, k), rng.integers(1, rounds + 1, n)
+    return from_arrays(images, intended, names, probs, round=numbers, **others)
 
 
 def validation(k=3, m=120, seed=1):
@@ -42,12 +43,12 @@ def validation(k=3, m=120, seed=1):
     return probabilities(rng, truth, k, 2), truth
 
 
-def counts(faces): return {c: 10 + 25 * i for i, c in enumerate(faces.classes)}
+def counts(pool): return {c: 10 + 25 * i for i, c in enumerate(pool.classes)}
 
 
 def state(clock=None, **options):
-    faces = table(**options)
-    return TunerState(as_source(faces, validation(len(faces.classes)), counts(faces)), clock or Ticks())
+    pool = table(**options)
+    return TunerState(as_source(pool, validation(len(pool.classes)), counts(pool)), clock or Ticks())
 
 
 class Ticks:
@@ -59,55 +60,63 @@ class Ticks:
 def pixels(box): return np.asarray(Image.open(io.BytesIO(box.value)).convert("RGB"))
 
 
-def open_tuner(faces=None, **options):
+def open_tuner(pool=None, **options):
     "A tuner that draws at once."
-    faces = faces if faces is not None else table()
-    shown = ThresholdTuner(faces, **{"validation": validation(len(faces.classes)), "real_counts": counts(faces), **options})
+    pool = pool if pool is not None else table()
+    given = {"validation": validation(len(pool.classes)), "real_counts": counts(pool), **options}
+    shown = ThresholdTuner(pool, **given)
     shown.redraw.seconds = 0
     return shown
 
 
-# ---- numbers against a slow reference ---------------------------------------------------------------------------------------------
+# ---- numbers against a slow reference ----------------------------------------------------------------------
 
-def slow_facts(s, faces, given):
-    "What `facts` has to be, face by face."
+def ratio(a, b): return a / b if b else None
+
+
+def slow_facts(s, pool, given):
+    "What `facts` has to be, image by image."
     probs, truth = given
-    largest, found = max(counts(faces).values()), {}
-    for k, c in enumerate(faces.classes):
-        line, real = s.rule.thresholds[c], counts(faces)[c]
-        mine = [i for i in range(len(faces)) if faces.intended[i] == k and faces.round[i] == s.round]
-        passed = [i for i in mine if round(float(faces.scores["confidence"][i]), 6) >= line and faces.images[i].max() > faces.images[i].min()]
+    largest, found = max(counts(pool).values()), {}
+    for k, c in enumerate(pool.classes):
+        line, real = s.rule.thresholds[c], counts(pool)[c]
+        mine = [i for i in range(len(pool)) if pool.intended[i] == k and pool.round[i] == s.round]
+        high = [i for i in mine if round(float(pool.scores["confidence"][i]), 6) >= line]
+        passed = len([i for i in high if pool.images[i].max() > pool.images[i].min()])
         quota = max(0, (s.rule.target or largest) - real)
         rows = [j for j in range(len(truth)) if round(float(probs[j, k]), 6) >= line]
-        hits = [j for j in rows if truth[j] == k]
-        found[c] = dict(real=real, quota=quota, made=len(mine), passed=len(passed), kept=min(len(passed), quota), val_rows=len(rows),
-                        share=len(passed) / len(mine) if mine else None, val_precision=len(hits) / len(rows) if rows else None,
-                        val_recall=len(hits) / (truth == k).sum() if (truth == k).any() else None, expected=real + min(len(passed), quota))
+        hits = len([j for j in rows if truth[j] == k])
+        kept = min(passed, quota)
+        found[c] = dict(real=real, quota=quota, made=len(mine), passed=passed, kept=kept, val_rows=len(rows),
+                        share=ratio(passed, len(mine)), val_precision=ratio(hits, len(rows)),
+                        val_recall=ratio(hits, (truth == k).sum()), expected=real + kept)
     return found
 
 
 @few
-@given(st.lists(LINE, min_size=3, max_size=3), st.integers(0, 90), st.integers(0, 60), st.integers(1, 3), st.integers(0, 50))
+@given(st.lists(LINE, min_size=3, max_size=3), st.integers(0, 90), st.integers(0, 60), st.integers(1, 3),
+       st.integers(0, 50))
 def test_facts_are_those_of_counting_one_by_one(lines, n, target, rounds, m):
-    faces, given_rows = table(max(1, n), rounds=rounds, seed=n), validation(m=m)
-    faces.images[::7] = 128     # blank
-    s = TunerState(as_source(faces, given_rows, counts(faces)))
-    for c, v in zip(faces.classes, lines): s.move(c, v)
+    pool, given_rows = table(max(1, n), rounds=rounds, seed=n), validation(m=m)
+    pool.images[::7] = 128     # blank
+    s = TunerState(as_source(pool, given_rows, counts(pool)))
+    for c, v in zip(pool.classes, lines): s.move(c, v)
     s.aim(target)
     facts = s.facts()
-    for c, e in slow_facts(s, faces, given_rows).items():
-        assert {k: v for k, v in facts[c].items() if k in e} == pytest.approx(e) if m else e["val_precision"] is facts[c]["val_precision"] is None
-        assert {k: facts[c][k] for k in ("passed", "kept", "expected")} == {k: e[k] for k in ("passed", "kept", "expected")}
+    for c, e in slow_facts(s, pool, given_rows).items():
+        if m: assert {k: v for k, v in facts[c].items() if k in e} == pytest.approx(e)
+        else: assert e["val_precision"] is facts[c]["val_precision"] is None
+        for k in ("passed", "kept", "expected"): assert facts[c][k] == e[k]
 
 
 @few
 @given(LINE, st.integers(1, 12), st.integers(0, 4))
-def test_borderline_faces_are_the_nearest_on_both_sides(line, k, seed):
+def test_borderline_images_are_the_nearest_on_both_sides(line, k, seed):
     s = state(seed=seed)
-    faces, name = s.known.source.table, CLASSES[1]
+    pool, name = s.known.source.table, CLASSES[1]
     s.move(name, line)
-    score = np.round(faces.scores["confidence"], 6)
-    mine = faces.intended == 1
+    score = np.round(pool.scores["confidence"], 6)
+    mine = pool.intended == 1
     above, below = s.borderline(name, k)
     assert score[above].tolist() == sorted(score[mine & (score >= line)].tolist())[:k]
     assert score[below].tolist() == sorted(score[mine & (score < line)].tolist(), reverse=True)[:k]
@@ -123,15 +132,15 @@ def test_borderline_rows_belong_to_the_round_that_is_shown():
 
 
 def test_without_real_counts_nothing_is_said_about_balance_until_there_is_a_target():
-    faces = table()
-    s = TunerState(as_source(faces))
+    s = TunerState(as_source(table()))
     assert not s.balance and all(e["kept"] == e["passed"] for e in s.facts().values()) and s.goal() == 0
-    assert any("real_counts" in t for t in wt.remarks(s)) and "give a target" in wt.balance_text(s.facts()["sad"], s.goal())
+    assert any("real_counts" in t for t in ts.remarks(s))
+    assert "give a target" in ts.balance_text(s.facts()["sad"], s.goal())
     s.aim(5)
     assert s.balance and s.goal() == 5 and all(e["kept"] <= 5 for e in s.facts().values())
 
 
-# ---- moves and history ------------------------------------------------------------------------------------------------------------
+# ---- moves and history -------------------------------------------------------------------------------------
 
 def test_a_slider_moves_its_class_only_and_one_moves_all():
     s = state()
@@ -139,10 +148,10 @@ def test_a_slider_moves_its_class_only_and_one_moves_all():
     assert s.move("sad", .8) and s.rule.thresholds == {**before, "sad": .8}
     assert s.move_all(.3) and set(s.rule.thresholds.values()) == {.3} and not s.move_all(.3)
     assert s.rule.chosen_by == "hand"
-    for wrong in (lambda: s.move("sat", .5), lambda: s.move("sad", 1.2), lambda: s.move("sad", float("nan")), lambda: s.aim(-1),
-                  lambda: s.go_to(9), lambda: s.choose("view_consistency"), lambda: s.choose("beauty")):
+    for wrong, *values in ((s.move, "sat", .5), (s.move, "sad", 1.2), (s.move, "sad", float("nan")),
+                           (s.aim, -1), (s.go_to, 9), (s.choose, "agreement"), (s.choose, "beauty")):
         rule = s.rule
-        with pytest.raises(UserError): wrong()
+        with pytest.raises(UserError): wrong(*values)
         assert s.rule == rule
 
 
@@ -173,7 +182,9 @@ def test_taking_the_suggestion_is_a_step_and_a_move_makes_it_ones_own():
     assert s.rule == rule and s.rule.chosen_by == "search"
     assert {c: e["kept"] for c, e in s.facts().items()} == {c: e["kept"] for c, e in facts.items()}
     s.move("sad", .77)
-    assert s.rule.chosen_by == "hand" and s.history.undo() and s.rule == rule and s.history.undo() and s.rule.thresholds["sad"] == .9
+    assert s.rule.chosen_by == "hand"
+    assert s.history.undo() and s.rule == rule
+    assert s.history.undo() and s.rule.thresholds["sad"] == .9
 
 
 def test_the_suggestion_follows_target_promise_and_score():
@@ -192,22 +203,24 @@ def test_the_suggestion_follows_target_promise_and_score():
 @pytest.mark.parametrize("name", ["margin", "calibrated"])
 def test_another_score_keeps_the_number_that_pass(name):
     s = state()
-    s.move("sad", .6); s.move("angry", .0)
+    s.move("sad", .6)
+    s.move("angry", .0)
     before = {c: e["passed"] for c, e in s.facts().items()}
     s.choose(name)
-    faces, given_rows = s.known.source.table, validation()
-    score = class_scores(name, faces.probs, fit_temperature(*given_rows))[np.arange(len(faces)), faces.intended]
+    pool, given_rows = s.known.source.table, validation()
+    score = class_scores(name, pool.probs, fit_temperature(*given_rows))[np.arange(len(pool)), pool.intended]
     for k, c in enumerate(CLASSES):
-        now, line = s.facts()[c]["passed"], s.rule.thresholds[c]
-        assert now == (np.round(score[faces.intended == k], 6) >= line).sum()
-        assert now >= before[c] and (score[faces.intended == k] > line + 1e-6).sum() <= before[c]     # more only where scores tie
+        now, line, mine = s.facts()[c]["passed"], s.rule.thresholds[c], score[pool.intended == k]
+        assert now == (np.round(mine, 6) >= line).sum()
+        assert now >= before[c] and (mine > line + 1e-6).sum() <= before[c]     # more only where scores tie
     assert not s.choose(name) and s.history.undo() and s.rule.score == "confidence"
 
 
 def test_another_score_keeps_exactly_as_many_where_none_tie():
     rng = np.random.default_rng(4)
-    faces = from_arrays(rng.integers(0, 256, (120, 8, 8), dtype=np.uint8), np.repeat([0, 1, 2], 40), CLASSES, rng.dirichlet(np.ones(3), 120))
-    s = TunerState(as_source(faces, validation()))
+    images = rng.integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    pool = from_arrays(images, np.repeat([0, 1, 2], 40), CLASSES, rng.dirichlet(np.ones(3), 120))
+    s = TunerState(as_source(pool, validation()))
     for c, v in zip(CLASSES, (.2, .5, 1.)): s.move(c, v)
     before = {c: e["passed"] for c, e in s.facts().items()}
     assert 0 < before["angry"] < 40 and before["sad"] == 0
@@ -217,35 +230,37 @@ def test_another_score_keeps_exactly_as_many_where_none_tie():
 
 
 def test_scores_are_offered_only_where_they_can_be_had():
-    faces = table(scores={"density": np.arange(90) / 9.}, rounds=2)
-    s = TunerState(as_source(faces, validation()))
-    assert s.known.offered(2) == ["confidence", "calibrated", "margin", "density"] and "view_consistency" in s.known.why_not(2, "view_consistency")
+    pool = table(scores={"density": np.arange(90) / 9.}, rounds=2)
+    s = TunerState(as_source(pool, validation()))
+    assert s.known.offered(2) == ["confidence", "calibrated", "margin", "density"]
+    assert "agreement" in s.known.why_not(2, "agreement")
     s.choose("density")
-    low, high, step = wt.tuner_span(s)
-    top = faces.scores["density"][faces.round == 2].max()
+    low, high, step = ts.tuner_span(s)
+    top = pool.scores["density"][pool.round == 2].max()
     assert low == 0 and top < high <= top + 2 * step and "no density on record" in s.unknown()
     assert all(e["val_precision"] is None for e in s.facts().values())
-    holes = np.where(faces.round == 1, np.nan, faces.scores["density"])
+    holes = np.where(pool.round == 1, np.nan, pool.scores["density"])
     gappy = table(scores={"density": holes}, rounds=2)
     s = TunerState(as_source(gappy, validation()))
     s.choose("density")
     s.go_to(1)     # there it is not known, so the tuner falls back
     assert s.rule.score == "confidence" and "density" not in s.known.offered(1)
-    only = Candidates(faces.images, faces.classes, faces.intended, None, {"margin": faces.scores["margin"]})
-    s = TunerState(as_source(only))
+    bare = (pool.images, pool.classes, pool.intended)
+    s = TunerState(as_source(Candidates(*bare, None, {"margin": pool.scores["margin"]})))
     assert s.known.offered(1) == ["margin"] and set(s.rule.thresholds.values()) == {0}
-    with pytest.raises(UserError, match="probs or scores"): TunerState(as_source(Candidates(faces.images, faces.classes, faces.intended)))
+    with pytest.raises(UserError, match="probs or scores"): TunerState(as_source(Candidates(*bare)))
     with pytest.raises(UserError, match="no candidates"): TunerState(as_source(table(0)))
 
 
 def test_validation_that_does_not_fit_is_refused():
-    faces, (probs, truth) = table(), validation()
-    for bad in ((probs[:, :2], truth), (probs[:5], truth), (probs * np.nan, truth), (probs, truth + 1), (probs, truth * 1.5)):
-        with pytest.raises(UserError, match="validation"): as_source(faces, bad)
-    with pytest.raises(UserError, match="did you mean 'sad'"): as_source(faces, None, {"sat": 3})
+    pool, (probs, truth) = table(), validation()
+    for bad in ((probs[:, :2], truth), (probs[:5], truth), (probs * np.nan, truth), (probs, truth + 1),
+                (probs, truth * 1.5)):
+        with pytest.raises(UserError, match="validation"): as_source(pool, bad)
+    with pytest.raises(UserError, match="did you mean 'sad'"): as_source(pool, None, {"sat": 3})
 
 
-# ---- rule files -------------------------------------------------------------------------------------------------------------------
+# ---- rule files --------------------------------------------------------------------------------------------
 
 def test_a_rule_goes_to_a_file_and_back(tmp_path):
     s = open_tuner()
@@ -257,7 +272,8 @@ def test_a_rule_goes_to_a_file_and_back(tmp_path):
     assert cfg.class_thresholds["sad"] == .71 and cfg.target == 50
     s.score.value = "margin"
     s.load(path)
-    assert s.decision == saved and s.score.value == "confidence" and s.sliders["sad"].value == .71 and s.target.value == 50
+    assert s.decision == saved and s.score.value == "confidence"
+    assert s.sliders["sad"].value == .71 and s.target.value == 50
     assert (s.sliders["sad"].min, s.sliders["sad"].max) == (0, 1)
     s.undo.click()
     assert s.decision.score == "margin" and s.last_error is None
@@ -268,23 +284,25 @@ def test_bad_rule_files_are_refused_and_change_nothing(tmp_path):
     rule = s.decision
     good = json.loads(s.save(path).read_text())
     lines = good["thresholds"]
-    for bad in (b"", b"[]", b"\xff", {**good, "score": "beauty"}, {**good, "score": "density"}, {**good, "thresholds": {"sad": .5}},
-                {**good, "thresholds": {**lines, "sat": .5}}, {**good, "thresholds": {**lines, "sad": 7}}, {**good, "targets": 3}, None):
+    for bad in (b"", b"[]", b"\xff", {**good, "score": "beauty"}, {**good, "score": "density"},
+                {**good, "thresholds": {"sad": .5}}, {**good, "thresholds": {**lines, "sat": .5}},
+                {**good, "thresholds": {**lines, "sad": 7}}, {**good, "targets": 3}, None):
         if bad is None: path.unlink()
         else: path.write_bytes(bad if isinstance(bad, bytes) else json.dumps(bad).encode())
         with pytest.raises(UserError, match="rule.json"): s.load(path)
         s.path.value = str(path)
         s.load_button.click()
-        assert "rule.json" in s.status.value and "fer-error" in s.status.value and isinstance(s.last_error, UserError)
+        assert "rule.json" in s.status.value and "fer-error" in s.status.value
+        assert isinstance(s.last_error, UserError)
         assert s.decision == rule and s.sliders["sad"].value == rule.thresholds["sad"]
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------------------------
+# ---- pictures ----------------------------------------------------------------------------------------------
 
 def line_column(shown):
     "Where the black line stands, read from the picture."
     chart = pixels(shown.boxes["chart"])
-    rows = chart[wt.CURVES[0] + 2:wt.CURVES[1] - 2, wt.LEFT - 4:wt.RIGHT + 4].astype(int)
+    rows = chart[charts.CURVES[0] + 2:charts.CURVES[1] - 2, charts.LEFT - 4:charts.RIGHT + 4].astype(int)
     dark = (np.abs(rows - 0x22).max(2) <= 6).mean(0)
     return int(np.flatnonzero(dark > .7).mean())
 
@@ -294,23 +312,23 @@ def test_the_line_moves_with_the_threshold_and_divides_the_bars():
     for v in np.linspace(.02, .98, 17):
         shown.sliders["sad"].value = float(v)
         columns.append(line_column(shown))
-        chart = pixels(shown.boxes["chart"])[wt.BARS[0]:wt.BARS[1], wt.LEFT:wt.RIGHT]
-        blue = np.flatnonzero((chart == wt.rgb(wt.BLUE)).all(2).any(0))
+        chart = pixels(shown.boxes["chart"])[charts.BARS[0]:charts.BARS[1], charts.LEFT:charts.RIGHT]
+        blue = np.flatnonzero((chart == charts.rgb(charts.BLUE)).all(2).any(0))
         assert not len(blue) or blue.min() >= columns[-1] - 4
     assert (np.diff(columns) > 0).all()
-    expected = wt.Scale(0, 1, wt.LEFT, wt.RIGHT).column(.98)
-    assert abs(columns[-1] + wt.LEFT - 4 - expected) <= 2 and shown.last_error is None
+    expected = charts.Scale(0, 1, charts.LEFT, charts.RIGHT).column(.98)
+    assert abs(columns[-1] + charts.LEFT - 4 - expected) <= 2 and shown.last_error is None
 
 
-def test_the_strips_show_the_borderline_faces():
+def test_the_strips_show_the_borderline_images():
     shown = open_tuner(table(size=16))
     shown.sliders["sad"].value = .45
-    faces = shown.state.known.source.table
-    for name, rows in zip(("above", "below"), shown.state.borderline("sad", wt.EACH)):
-        sheet, step = pixels(shown.boxes[name]), wt.WIDTH * wt.SHARP // wt.EACH
+    pool = shown.state.known.source.table
+    for name, rows in zip(("above", "below"), shown.state.borderline("sad", charts.EACH)):
+        sheet, step = pixels(shown.boxes[name]), charts.WIDTH * charts.SHARP // charts.EACH
         for i, r in enumerate(rows):
             left = i * step + (step - 128) // 2
-            assert (sheet[:128:8, left:left + 128:8, 0] == faces.images[r, 0]).all()
+            assert (sheet[:128:8, left:left + 128:8, 0] == pool.images[r, 0]).all()
     assert "Just kept" in shown.words["above"].value and "Just dropped" in shown.words["below"].value
 
 
@@ -321,7 +339,8 @@ def test_small_pictures_follow_their_own_line():
     shown.sliders["sad"].value = .9
     after = pixels(shown.boxes["small"])
     third = before.shape[1] // shown.across
-    assert (before[:, 2 * third:3 * third] != after[:, 2 * third:3 * third]).any() and before.shape == after.shape
+    assert before.shape == after.shape
+    assert (before[:, 2 * third:3 * third] != after[:, 2 * third:3 * third]).any()
     assert (before[:, third:2 * third] == after[:, third:2 * third]).all()
 
 
@@ -330,34 +349,36 @@ def test_any_number_of_classes_and_colours(k):
     shown = open_tuner(table(200, k, channels=3, size=24))
     shown.everyone.value = .33
     assert set(shown.decision.thresholds.values()) == {.33} and shown.last_error is None
-    rows = -(-k // shown.across)
-    assert pixels(shown.boxes["small"]).shape[0] == rows * (wt.CELL + 8) == wt.SHARP * int(shown.boxes["small"].layout.height[:-2])
+    rows, height = -(-k // shown.across), int(shown.boxes["small"].layout.height.removesuffix("px"))
+    assert pixels(shown.boxes["small"]).shape[0] == rows * (charts.CELL + 8) == charts.SHARP * height
     assert shown.words["table"].value.count("<tr") == 2 * k + 3 and shown.picture().mode == "RGB"
     strip = pixels(shown.boxes["above"])
     assert (strip[..., 0] != strip[..., 1]).any()      # colours are shown as colours
 
 
 @pytest.mark.parametrize("size", [8, 48, 130, 256])
-def test_faces_of_any_size_fit_their_place(size):
+def test_images_of_any_size_fit_their_place(size):
     shown = open_tuner(table(40, size=size))
-    assert pixels(shown.boxes["above"]).shape == (wt.FACE + 32, wt.WIDTH * wt.SHARP, 3) and shown.last_error is None
-    assert max(wt.fit(np.zeros((3, size, size // 2), np.uint8), wt.FACE).shape) <= wt.FACE
+    assert pixels(shown.boxes["above"]).shape == (charts.PLACE + 32, charts.WIDTH * charts.SHARP, 3)
+    assert shown.last_error is None
+    assert max(tile(np.zeros((3, size, size // 2), np.uint8), charts.PLACE).size) <= charts.PLACE
 
 
 def test_a_class_without_candidates_and_one_without_validation():
-    faces = table(60)
-    faces.intended[faces.intended == 1] = 0
+    pool = table(60)
+    pool.intended[pool.intended == 1] = 0
     probs, truth = validation()
     truth[truth == 2] = 0
     probs[:, 2] = 0
-    shown = open_tuner(faces, validation=(probs, truth))
+    shown = open_tuner(pool, validation=(probs, truth))
     for c in CLASSES: shown.sliders[c].value = .4
     shown.shown.value = CLASSES[1]
     for name in ("margin", "calibrated"): shown.score.value = name
-    shown.take.click(); shown.picture()
+    shown.take.click()
+    shown.picture()
     facts = shown.state.facts()
     assert facts[CLASSES[1]]["made"] == 0 and facts["sad"]["val_recall"] is None and shown.last_error is None
-    assert "no candidates" in wt.passed_text(facts[CLASSES[1]])
+    assert "no candidates" in ts.passed_text(facts[CLASSES[1]])
 
 
 def test_every_control_does_its_work_without_an_error(tmp_path):
@@ -391,7 +412,8 @@ def test_every_control_does_its_work_without_an_error(tmp_path):
     shown.round.value = 1
     assert shown.state.round == 1 and shown.undo.disabled
     shown.path.value = str(tmp_path / "mine.json")
-    shown.save_button.click(); shown.load_button.click()
+    shown.save_button.click()
+    shown.load_button.click()
     assert "mine.json" in shown.status.value and SelectionRule.load(tmp_path / "mine.json") == shown.decision
     assert shown.last_error is None
 
@@ -411,22 +433,22 @@ def test_a_value_that_the_page_only_rounded_is_no_move():
 
 
 def test_names_are_text_and_never_markup():
-    faces = from_arrays(np.zeros((4, 8, 8), np.uint8) + np.arange(8, dtype=np.uint8) * 30, [0, 0, 1, 1], ("<b>x</b>", "y & z"), np.full((4, 2), .5))
-    shown = ThresholdTuner(faces)
+    images = np.zeros((4, 8, 8), np.uint8) + np.arange(8, dtype=np.uint8) * 30
+    shown = ThresholdTuner(from_arrays(images, [0, 0, 1, 1], ("<b>x</b>", "y & z"), np.full((4, 2), .5)))
     for words in shown.words.values(): assert "<b>x</b>" not in words.value
     assert "&lt;b&gt;x" in shown.words["table"].value and "y &amp; z" in shown.words["table"].value
 
 
 def test_blank_candidates_never_pass_and_are_mentioned():
-    faces = table()
-    faces.images[:5] = 77
-    shown = open_tuner(faces)
+    pool = table()
+    pool.images[:5] = 77
+    shown = open_tuner(pool)
     shown.everyone.value = 0.0
-    assert sum(e["passed"] for e in shown.state.facts().values()) == len(faces) - 5
+    assert sum(e["passed"] for e in shown.state.facts().values()) == len(pool) - 5
     assert "5 blank images" in shown.words["remarks"].value
 
 
-# ---- run folders ------------------------------------------------------------------------------------------------------------------
+# ---- run folders -------------------------------------------------------------------------------------------
 
 def with_validation(folder, rounds=(1, 2), k=5, **more):
     for r in rounds: write_validation(folder / "pool" / f"validation-{r}.npz", *validation(k, seed=r), **more)
@@ -438,21 +460,23 @@ def test_a_run_opens_on_its_last_round_with_the_thresholds_it_used(tmp_path):
     shown = ThresholdTuner(run)
     shown.redraw.seconds = 0
     assert shown.state.round == 2 and shown.state.known.rounds == [1, 2] and not shown.state.unknown()
-    used = json.loads((run / "metrics.json").read_text())["selection"]["rounds"][1]["classes"]
+    rounds = json.loads((run / "metrics.json").read_text())["selection"]["rounds"]
+    first, used = (r["classes"] for r in rounds)
     facts = shown.state.facts()
     for c, e in used.items():
         assert shown.decision.thresholds[c] == e["threshold"]
-        assert {k: facts[c][k] for k in ("real", "quota", "made", "passed", "kept")} == {k: e[k] for k in ("real", "quota", "made", "passed", "kept")}
+        for k in ("real", "quota", "made", "passed", "kept"): assert facts[c][k] == e[k]
     shown.round.value = 1
-    first = json.loads((run / "metrics.json").read_text())["selection"]["rounds"][0]["classes"]
-    assert {c: e["passed"] for c, e in shown.state.facts().items()} == {c: e["passed"] for c, e in first.items()}
+    passed = {c: e["passed"] for c, e in shown.state.facts().items()}
+    assert passed == {c: e["passed"] for c, e in first.items()}
     assert shown.last_error is None
 
 
 def test_a_run_without_validation_says_why_and_works(tmp_path):
     shown = ThresholdTuner(make_records(tmp_path / "run"))
     shown.redraw.seconds = 0
-    assert "Precision is not known" in shown.words["remarks"].value and "not known" in shown.words["table"].value
+    assert "Precision is not known" in shown.words["remarks"].value
+    assert "not known" in shown.words["table"].value
     assert "calibrated" not in shown.score.options
     shown.everyone.value = .4
     shown.take.click()
@@ -472,17 +496,18 @@ def test_a_run_that_decided_by_view_consistency_is_tuned_by_it(tmp_path):
     cfg = json.loads((run / "config.json").read_text())
     cfg["selection"] |= {"score": "view_consistency", "threshold": .5}
     (run / "config.json").write_text(json.dumps(cfg))
-    lines = (run / "selection.csv").read_text().splitlines()
-    rows = [l.split(",") for l in lines]
-    at = rows[0].index("entropy") + 1
-    rows = [rows[0][:at] + ["view_consistency"] + rows[0][at:]] + [r[:at] + [f"{v / 6:.6f}"] + r[at:] for r, v in zip(rows[1:], rng.integers(0, 7, len(rows) - 1))]
-    (run / "selection.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    head, *rows = [line.split(",") for line in (run / "selection.csv").read_text().splitlines()]
+    at = head.index("entropy") + 1
+    head.insert(at, "agreement")
+    for row, sixths in zip(rows, rng.integers(0, 7, len(rows))): row.insert(at, f"{sixths / 6:.6f}")
+    (run / "selection.csv").write_text("\n".join(map(",".join, [head, *rows])) + "\n")
     with_validation(run, score=np.round(rng.integers(0, 7, (120, 5)) / 6, 6))
     s = ThresholdTuner(run).state
-    assert s.rule.score == "view_consistency" and not s.unknown() and "view_consistency" in s.known.offered(2)
-    column = np.array([float(r[at]) for r in rows[1:]])
-    mine = s.known.source.table.round == 2
-    assert sum(e["passed"] for e in s.facts().values()) == ((column >= .5) & mine & ~np.isin(np.arange(len(mine)), s.scored.rows[s.scored.blanks])).sum()
+    assert s.rule.score == "agreement" and not s.unknown() and "agreement" in s.known.offered(2)
+    column = np.array([float(row[at]) for row in rows])
+    passing = (column >= .5) & (s.known.source.table.round == 2)
+    passing[s.scored.rows[s.scored.blanks]] = False
+    assert sum(e["passed"] for e in s.facts().values()) == passing.sum()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -490,22 +515,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_an_older_run_asks_its_judge_again(tmp_path, monkeypatch):
-    "Without a record, the judge's checkpoint and the real faces give the same numbers, unless the data have changed."
+    "Without a record, the judge's checkpoint and the real images give the same numbers, for unchanged data."
     from fer_synth.experiment import run
     from fer_synth.recipes import tiny_wgan_gp
     folder = run(tiny_wgan_gp(), tmp_path / "tiny", show=False)
     for r in (1, 2):
         record = folder / "pool" / f"validation-{r}.npz"
-        known = wt.validation_of(folder, r)
+        known = ts.validation_of(folder, r)
         record.unlink()
-        again = wt.validation_of(folder, r)
+        again = ts.validation_of(folder, r)
         np.testing.assert_array_equal(again["truth"], known["truth"])
         np.testing.assert_allclose(again["probs"], known["probs"], atol=1e-5)
     data = json.loads((folder / "data.json").read_text())
     (folder / "data.json").write_text(json.dumps({**data, "fingerprint": "0"}))
-    with pytest.raises(UserError, match="has changed"): wt.validation_of(folder, 2)
-    monkeypatch.setattr(wt, "real_images", lambda folder: None)
-    with pytest.raises(UserError, match="not on this machine"): wt.validation_of(folder, 2)
+    with pytest.raises(UserError, match="has changed"): ts.validation_of(folder, 2)
+    monkeypatch.setattr(ts, "real_images", lambda folder: None)
+    with pytest.raises(UserError, match="not on this machine"): ts.validation_of(folder, 2)
     for p in (folder / "checkpoints").glob("judge-*"): p.unlink()
-    with pytest.raises(UserError, match="on record"): wt.validation_of(folder, 2)
+    with pytest.raises(UserError, match="on record"): ts.validation_of(folder, 2)
     assert "on record" in ThresholdTuner(folder).state.unknown()
