@@ -9,7 +9,9 @@ from PIL import Image
 from records import make_records
 
 from fer_synth.config import SelectionConfig, UserError
-from fer_synth.selection import SelectionRule, class_scores, fit_temperature, write_validation
+from fer_synth.selection.pools import write_validation
+from fer_synth.selection.rules import SelectionRule
+from fer_synth.selection.scores import class_scores, fit_temperature
 from fer_synth.widgets import tuner_charts as charts
 from fer_synth.widgets import tuner_state as ts
 from fer_synth.widgets.kit import Candidates, from_arrays, tile
@@ -149,7 +151,7 @@ def test_a_slider_moves_its_class_only_and_one_moves_all():
     assert s.move_all(.3) and set(s.rule.thresholds.values()) == {.3} and not s.move_all(.3)
     assert s.rule.chosen_by == "hand"
     for wrong, *values in ((s.move, "sat", .5), (s.move, "sad", 1.2), (s.move, "sad", float("nan")),
-                           (s.aim, -1), (s.go_to, 9), (s.choose, "agreement"), (s.choose, "beauty")):
+                           (s.aim, -1), (s.go_to, 9), (s.choose, "view_consistency"), (s.choose, "beauty")):
         rule = s.rule
         with pytest.raises(UserError): wrong(*values)
         assert s.rule == rule
@@ -233,7 +235,7 @@ def test_scores_are_offered_only_where_they_can_be_had():
     pool = table(scores={"density": np.arange(90) / 9.}, rounds=2)
     s = TunerState(as_source(pool, validation()))
     assert s.known.offered(2) == ["confidence", "calibrated", "margin", "density"]
-    assert "agreement" in s.known.why_not(2, "agreement")
+    assert "view_consistency" in s.known.why_not(2, "view_consistency")
     s.choose("density")
     low, high, step = ts.tuner_span(s)
     top = pool.scores["density"][pool.round == 2].max()
@@ -498,12 +500,12 @@ def test_a_run_that_decided_by_view_consistency_is_tuned_by_it(tmp_path):
     (run / "config.json").write_text(json.dumps(cfg))
     head, *rows = [line.split(",") for line in (run / "selection.csv").read_text().splitlines()]
     at = head.index("entropy") + 1
-    head.insert(at, "agreement")
+    head.insert(at, "view_consistency")
     for row, sixths in zip(rows, rng.integers(0, 7, len(rows))): row.insert(at, f"{sixths / 6:.6f}")
     (run / "selection.csv").write_text("\n".join(map(",".join, [head, *rows])) + "\n")
     with_validation(run, score=np.round(rng.integers(0, 7, (120, 5)) / 6, 6))
     s = ThresholdTuner(run).state
-    assert s.rule.score == "agreement" and not s.unknown() and "agreement" in s.known.offered(2)
+    assert s.rule.score == "view_consistency" and not s.unknown() and "view_consistency" in s.known.offered(2)
     column = np.array([float(row[at]) for row in rows])
     passing = (column >= .5) & (s.known.source.table.round == 2)
     passing[s.scored.rows[s.scored.blanks]] = False
