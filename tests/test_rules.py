@@ -1,4 +1,4 @@
-"Rules that a person or the search chose: what they would do, the file they travel in, and the run that follows them."
+"Rules that a person or the search chose: what they would do, their file, and the run that follows them."
 import json
 import shutil
 from dataclasses import fields, replace
@@ -11,13 +11,14 @@ from fer_synth import experiment
 from fer_synth.config import SCORES, SelectionConfig, UserError, check_config, from_dict, to_dict
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.runtime import RunFolder
-from fer_synth.selection.pools import read_selection, read_validation, write_validation
+from fer_synth.selection.pools import Pool, read_selection, read_validation, write_validation
 from fer_synth.selection.rules import RuleEvaluator, SelectionRule, quotas, select, suggest, suggest_threshold
 
 settings.register_profile("any machine", deadline=None)     # a slow moment of a busy machine is no failure
 settings.load_profile("any machine")
 
-COARSE = st.integers(-20, 40).map(lambda v: v / 20)     # ties and exact hits of the line are common; any score's range
+# ties and exact hits of the threshold are common; in any score's range
+COARSE = st.integers(-20, 40).map(lambda v: v / 20)
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
 
 
@@ -26,12 +27,14 @@ def pools(draw):
     "Arguments of a `RuleEvaluator`, and thresholds."
     classes = tuple(f"class {k}" for k in range(draw(st.integers(1, 4))))
     n, m = draw(st.integers(0, 40)), draw(st.integers(0, 25))
-    several = lambda one, n: np.array(draw(st.lists(one, min_size=n, max_size=n)))
+    def several(one, n, kind): return np.array(draw(st.lists(one, min_size=n, max_size=n))).astype(kind)
     number = st.integers(0, len(classes) - 1)
-    return {"score": several(COARSE, n).astype(float), "labels": several(number, n).astype(int),
-            "val_score": several(COARSE, m * len(classes)).astype(float).reshape(m, len(classes)), "val_truth": several(number, m).astype(int),
-            "classes": classes, "real_counts": {c: draw(st.integers(0, 30)) for c in classes},
-            "blanks": several(st.booleans(), n).astype(bool)}, {c: draw(COARSE) for c in classes}
+    pool = {"score": several(COARSE, n, float), "labels": several(number, n, int),
+            "val_score": several(COARSE, m * len(classes), float).reshape(m, len(classes)),
+            "val_truth": several(number, m, int), "classes": classes,
+            "real_counts": {c: draw(st.integers(0, 30)) for c in classes},
+            "blanks": several(st.booleans(), n, bool)}
+    return pool, {c: draw(COARSE) for c in classes}
 
 
 @given(pools(), st.integers(0, 40), st.sampled_from(["made", "confident"]))
@@ -40,12 +43,13 @@ def test_the_evaluator_agrees_with_the_rule(case, target, prefer):
     pool, least = case
     facts = RuleEvaluator(**pool).facts(least, target)
     wanted = quotas(SelectionConfig(target=target), pool["classes"], pool["real_counts"])
-    kept, reasons = select({"any": pool["score"]}, pool["labels"], least, wanted, pool["classes"], prefer, pool["blanks"], "any")
+    kept, reasons = select({"any": pool["score"]}, pool["labels"], least, wanted, pool["classes"], prefer,
+                           pool["blanks"], "any")
     for k, name in enumerate(pool["classes"]):
         e, mine = facts[name], pool["labels"] == k
-        said = [r for r, m in zip(reasons, mine) if m]
+        why = [r for r, m in zip(reasons, mine) if m]
         assert (e["made"], e["quota"], e["real"]) == (mine.sum(), wanted[name], pool["real_counts"][name])
-        assert e["passed"] == said.count("kept") + said.count("quota full") and e["kept"] == kept[mine].sum()
+        assert e["passed"] == why.count("kept") + why.count("quota full") and e["kept"] == kept[mine].sum()
         assert e["share"] == (e["passed"] / mine.sum() if mine.any() else None)
         passing = [t == k for s, t in zip(pool["val_score"][:, k], pool["val_truth"]) if s >= least[name]]
         of_class = (pool["val_truth"] == k).sum()
@@ -61,8 +65,10 @@ def test_the_borderline_is_what_stands_next_to_the_line(case, k):
     for c, name in enumerate(pool["classes"]):
         above, below = evaluator.borderline(name, least[name], k)
         mine = {i: s for i, s in enumerate(pool["score"]) if pool["labels"][i] == c and not pool["blanks"][i]}
-        over, under = sorted(s for s in mine.values() if s >= least[name]), sorted((s for s in mine.values() if s < least[name]), reverse=True)
-        assert [mine[i] for i in above.tolist()] == over[:k] and [mine[i] for i in below.tolist()] == under[:k]
+        over = sorted(s for s in mine.values() if s >= least[name])
+        under = sorted((s for s in mine.values() if s < least[name]), reverse=True)
+        assert [mine[i] for i in above.tolist()] == over[:k]
+        assert [mine[i] for i in below.tolist()] == under[:k]
         assert len({*above.tolist(), *below.tolist()}) == len(above) + len(below)
 
 
@@ -75,11 +81,13 @@ def test_a_higher_line_never_passes_more(case):
 
 
 @pytest.mark.parametrize("change, words", [
-    (dict(score=np.zeros(3)), "do not fit"), (dict(val_truth=np.zeros(9, int)), "do not fit"), (dict(val_score=np.zeros((4, 5))), "do not fit"),
-    (dict(score=np.array([.1, np.nan])), "not numbers"), (dict(val_score=np.full((4, 2), np.inf)), "not numbers"),
+    (dict(score=np.zeros(3)), "do not fit"), (dict(val_truth=np.zeros(9, int)), "do not fit"),
+    (dict(val_score=np.zeros((4, 5))), "do not fit"), (dict(score=np.array([.1, np.nan])), "not numbers"),
+    (dict(val_score=np.full((4, 2), np.inf)), "not numbers"),
     (dict(labels=np.array([0, 2])), "from 0 to 2"), (dict(labels=np.array([-1, 0])), "from -1")])
 def test_arrays_that_do_not_fit(change, words):
-    good = dict(score=np.zeros(2), labels=np.array([0, 1]), val_score=np.zeros((4, 2)), val_truth=np.zeros(4, int), classes=("a", "b"))
+    good = dict(score=np.zeros(2), labels=np.array([0, 1]), val_score=np.zeros((4, 2)),
+                val_truth=np.zeros(4, int), classes=("a", "b"))
     RuleEvaluator(**good)
     with pytest.raises(UserError, match=words): RuleEvaluator(**good | change)
 
@@ -88,32 +96,33 @@ def test_the_evaluator_names_what_is_missing():
     evaluator = RuleEvaluator([.1], [0], None, None, ("happy", "sad"))
     with pytest.raises(UserError, match="lack the class 'sad'"): evaluator.facts({"happy": .5})
     with pytest.raises(UserError, match="did you mean 'happy'"): evaluator.borderline("hapy", .5, 3)
-    assert evaluator.facts(dict(happy=.1, sad=.1))["happy"] == dict(real=0, quota=0, made=1, passed=1, kept=0, share=1., val_precision=None,
-                                                                    val_recall=None, val_rows=0)
+    assert evaluator.facts(dict(happy=.1, sad=.1))["happy"] == dict(
+        real=0, quota=0, made=1, passed=1, kept=0, share=1., val_precision=None, val_recall=None, val_rows=0)
 
 
 # --- the search
 
 
-def slow_suggestion(score, val_score, is_class, wanted, promise, few):
+def slow_suggestion(score, val_score, is_class, wanted, min_precision, few):
     "The three rules of the search, one threshold at a time."
     tried = []
     for t in sorted({*score, *val_score}):
         right = [c for s, c in zip(val_score, is_class) if s >= t]
         precision = sum(right) / len(right) if right else -1
-        tried.append((t, precision, len(right) >= max(1, min(few, len(val_score))), sum(s >= t for s in score) >= wanted))
-    good = [x for x in tried if x[2] and x[1] >= promise]
-    if full := [x for x in good if x[3]]: return min(full, key=lambda x: (-x[1], x[0]))[0], "fills"
-    if good: return min(x[0] for x in good), "keeps"
-    return min((x for x in tried if x[2]), key=lambda x: (-x[1], x[0]))[0], "the promised"
+        enough, fills = len(right) >= max(1, min(few, len(val_score))), sum(s >= t for s in score) >= wanted
+        if enough: tried.append((-precision, t, fills))
+    good = [x for x in tried if -x[0] >= min_precision]
+    if full := [x for x in good if x[2]]: return min(full)[1], "fills"
+    if good: return min(t for _, t, _ in good), "keeps"
+    return min(tried)[1], "the promised"
 
 
-@given(st.lists(COARSE, max_size=30), st.lists(st.tuples(COARSE, st.booleans()), min_size=1, max_size=30), st.integers(0, 20),
-       st.integers(0, 10).map(lambda v: v / 10), st.integers(0, 12))
-def test_the_search_by_brute_force(score, val, wanted, promise, few):
+@given(st.lists(COARSE, max_size=30), st.lists(st.tuples(COARSE, st.booleans()), min_size=1, max_size=30),
+       st.integers(0, 20), st.integers(0, 10).map(lambda v: v / 10), st.integers(0, 12))
+def test_the_search_by_brute_force(score, val, wanted, min_precision, few):
     val_score, is_class = [s for s, _ in val], [c for _, c in val]
-    t, why = suggest_threshold(score, val_score, is_class, wanted, promise, few)
-    expected, word = slow_suggestion(score, val_score, is_class, wanted, promise, few)
+    t, why = suggest_threshold(score, val_score, is_class, wanted, min_precision, few)
+    expected, word = slow_suggestion(score, val_score, is_class, wanted, min_precision, few)
     assert t == expected and why.startswith(word)
 
 
@@ -129,19 +138,23 @@ def test_without_validation_rows_the_quota_decides(score, wanted):
 @given(pools(), st.integers(0, 30), st.integers(0, 5))
 def test_a_suggestion_is_a_rule_with_true_facts(case, wanted, few):
     pool, _ = case
-    arrays = [np.clip(pool["score"], -1, 1), pool["labels"], np.clip(pool["val_score"], -1, 1), pool["val_truth"]]
-    most = dict.fromkeys(pool["classes"], wanted)
-    rule, facts = suggest(*arrays, pool["classes"], most, .5, name="margin", blanks=pool["blanks"], few=few, target=7, note="tried")
-    assert (rule.score, rule.chosen_by, rule.target, rule.note) == ("margin", "search", 7, "tried") and set(rule.thresholds) == set(pool["classes"])
-    kept, _ = select({"margin": arrays[0]}, pool["labels"], rule.thresholds, most, pool["classes"], "made", pool["blanks"], "margin")
-    assert [facts[c]["kept"] for c in pool["classes"]] == [int(kept[pool["labels"] == k].sum()) for k in range(len(pool["classes"]))]
+    labels, classes, blanks = pool["labels"], pool["classes"], pool["blanks"]
+    score, val_score = np.clip(pool["score"], -1, 1), np.clip(pool["val_score"], -1, 1)
+    most = dict.fromkeys(classes, wanted)
+    rule, facts = suggest(score, labels, val_score, pool["val_truth"], classes, most, .5, name="margin",
+                          blanks=blanks, few=few, target=7, note="tried")
+    assert (rule.score, rule.chosen_by, rule.target, rule.note) == ("margin", "search", 7, "tried")
+    assert set(rule.thresholds) == set(classes)
+    kept, _ = select({"margin": score}, labels, rule.thresholds, most, classes, "made", blanks, "margin")
+    assert [facts[c]["kept"] for c in classes] == [int(kept[labels == k].sum()) for k in range(len(classes))]
     assert all(e["quota"] == wanted and e["why"] for e in facts.values())
 
 
 # --- the rule and its file
 
 
-NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+LETTERS = st.characters(exclude_categories=("Cs",))
+NAMES = st.text(LETTERS, min_size=1, max_size=12)
 
 
 @st.composite
@@ -149,9 +162,11 @@ def rules(draw):
     name = draw(st.sampled_from(sorted(SCORES)))
     low, high = SCORES[name]
     value = st.floats(low, min(high, 1e6), allow_nan=False)
-    return SelectionRule(score=name, thresholds=draw(st.dictionaries(NAMES, value, min_size=1, max_size=5)), target=draw(st.integers(0, 10 ** 6)),
-                         prefer=draw(st.sampled_from(["made", "confident"])), chosen_by=draw(st.sampled_from(["hand", "search", "Ä. Nobody"])),
-                         note=draw(st.text(st.characters(exclude_categories=("Cs",)), max_size=30)))
+    return SelectionRule(score=name, thresholds=draw(st.dictionaries(NAMES, value, min_size=1, max_size=5)),
+                         target=draw(st.integers(0, 10 ** 6)),
+                         prefer=draw(st.sampled_from(["made", "confident"])),
+                         chosen_by=draw(st.sampled_from(["hand", "search", "Ä. Nobody"])),
+                         note=draw(st.text(LETTERS, max_size=30)))
 
 
 @given(rules())
@@ -165,9 +180,13 @@ def test_a_rule_comes_back_as_it_was(tmp_path_factory, rule):
 
 @given(rules(), st.floats(0, 1))
 def test_a_config_takes_the_whole_rule(rule, precision):
-    cfg = rule.apply(SelectionConfig(threshold=.3, min_precision=precision, max_pool=77, class_thresholds={"gone": .1}), tuple(rule.thresholds))
-    assert (cfg.score, cfg.class_thresholds, cfg.target, cfg.prefer) == (rule.score, rule.thresholds, rule.target, rule.prefer)
-    assert cfg.max_pool == 77 and cfg.min_precision == 0       # thresholds that were chosen are not raised afterwards
+    before = SelectionConfig(threshold=.3, min_precision=precision, max_pool=77,
+                             class_thresholds={"gone": .1})
+    cfg = rule.apply(before, tuple(rule.thresholds))
+    assert (cfg.score, cfg.class_thresholds) == (rule.score, rule.thresholds)
+    assert (cfg.target, cfg.prefer) == (rule.target, rule.prefer)
+    assert cfg.max_pool == 77
+    assert cfg.min_precision == 0       # thresholds that were chosen are not raised afterwards
     whole = check_config(replace(tiny_wgan_gp(), selection=cfg))
     assert from_dict(type(whole), json.loads(json.dumps(to_dict(whole)))) == whole
 
@@ -182,9 +201,10 @@ def test_a_threshold_of_another_score_is_forgotten():
 
 def test_every_class_has_a_threshold_and_no_other():
     rule = SelectionRule(score="confidence", thresholds={"happy": .5, "sad": .6})
-    with pytest.raises(UserError, match="'angry', 'fear'"): rule.apply(SelectionConfig(), ("angry", "fear", "happy", "sad"))
-    with pytest.raises(UserError, match="unknown class 'sad'"): rule.apply(SelectionConfig(), ("happy",))
-    assert rule.apply(SelectionConfig()).class_thresholds == rule.thresholds      # the classes may be unknown yet
+    cfg = SelectionConfig()
+    with pytest.raises(UserError, match="'angry', 'fear'"): rule.apply(cfg, ("angry", "fear", "happy", "sad"))
+    with pytest.raises(UserError, match="unknown class 'sad'"): rule.apply(cfg, ("happy",))
+    assert rule.apply(cfg).class_thresholds == rule.thresholds      # the classes may be unknown yet
 
 
 def test_a_rule_and_the_config_name_the_same_choices():
@@ -194,25 +214,50 @@ def test_a_rule_and_the_config_name_the_same_choices():
 
 
 GOOD = {"format": "fer_synth selection rule 1", "score": "margin", "thresholds": {"happy": .5}}
+TWICE = json.dumps(GOOD).replace('"happy": 0.5', '"happy": 0.5, "happy": 0.6').encode()
+
+
+def good_without(name): return {k: v for k, v in GOOD.items() if k != name}
+
+
+def good_but(**changes): return GOOD | changes
 
 
 @pytest.mark.parametrize("content, words", [
-    (None, "does not exist"), (b"", "not JSON"), (b"\xff\xfe{", "not JSON"), (b"[" * 100_000, "not JSON"), (b"{} trailing", "not JSON"),
-    (b"[]", "not a selection rule"), (b"{}", "not a selection rule"), (b"null", "not a selection rule"),
-    (GOOD | {"format": "fer_synth selection rule 2"}, "selection rule 1"), ({k: v for k, v in GOOD.items() if k != "score"}, "'score' is missing"),
-    ({k: v for k, v in GOOD.items() if k != "thresholds"}, "'thresholds' is missing"),
-    (GOOD | {"tresholds": {}}, "did you mean 'thresholds'"), (GOOD | {"score": "margn"}, "did you mean 'margin'"),
-    (GOOD | {"score": None}, "score is None"), (GOOD | {"thresholds": {}}, "thresholds is empty"), (GOOD | {"thresholds": [.5]}, "thresholds is"),
-    (GOOD | {"thresholds": {"happy": "0.5"}}, "thresholds.happy is '0.5'"), (GOOD | {"thresholds": {"happy": True}}, "thresholds.happy is True"),
-    (GOOD | {"thresholds": {"happy": float("nan")}}, "nan for 'happy'"), (GOOD | {"thresholds": {"happy": float("inf")}}, "inf for 'happy'"),
-    (GOOD | {"thresholds": {"happy": 1.5}}, "between -1 and 1"), (GOOD | {"score": "confidence", "thresholds": {"sad": -.1}}, "between 0 and 1"),
-    (GOOD | {"score": "density", "thresholds": {"sad": -.1}}, "0 or more"), (GOOD | {"thresholds": {"happy": 10 ** 400}}, "rule.json"),
-    (GOOD | {"target": -1}, "target is -1"), (GOOD | {"target": 1.5}, "target is 1.5"), (GOOD | {"prefer": "best"}, "prefer is 'best'"),
-    (GOOD | {"note": 3}, "note is 3"), (GOOD | {"chosen_by": None}, "chosen_by is None"),
-    (json.dumps(GOOD).replace('"happy": 0.5', '"happy": 0.5, "happy": 0.6').encode(), "'happy' stands there twice")])
+    (None, "does not exist"),
+    (b"", "not JSON"),
+    (b"\xff\xfe{", "not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b"{} trailing", "not JSON"),
+    (b"[]", "not a selection rule"),
+    (b"{}", "not a selection rule"),
+    (b"null", "not a selection rule"),
+    (good_but(format="fer_synth selection rule 2"), "selection rule 1"),
+    (good_without("score"), "'score' is missing"),
+    (good_without("thresholds"), "'thresholds' is missing"),
+    (good_but(tresholds={}), "did you mean 'thresholds'"),
+    (good_but(score="margn"), "did you mean 'margin'"),
+    (good_but(score=None), "score is None"),
+    (good_but(thresholds={}), "thresholds is empty"),
+    (good_but(thresholds=[.5]), "thresholds is"),
+    (good_but(thresholds={"happy": "0.5"}), "thresholds.happy is '0.5'"),
+    (good_but(thresholds={"happy": True}), "thresholds.happy is True"),
+    (good_but(thresholds={"happy": float("nan")}), "nan for 'happy'"),
+    (good_but(thresholds={"happy": float("inf")}), "inf for 'happy'"),
+    (good_but(thresholds={"happy": 1.5}), "between -1 and 1"),
+    (good_but(score="confidence", thresholds={"sad": -.1}), "between 0 and 1"),
+    (good_but(score="density", thresholds={"sad": -.1}), "0 or more"),
+    (good_but(thresholds={"happy": 10 ** 400}), "rule.json"),
+    (good_but(target=-1), "target is -1"),
+    (good_but(target=1.5), "target is 1.5"),
+    (good_but(prefer="best"), "prefer is 'best'"),
+    (good_but(note=3), "note is 3"),
+    (good_but(chosen_by=None), "chosen_by is None"),
+    (TWICE, "'happy' stands there twice")])
 def test_a_file_that_is_no_rule(tmp_path, content, words):
     path = tmp_path / "rule.json"
-    if content is not None: path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    if not isinstance(content, bytes | None): content = json.dumps(content).encode()
+    if content is not None: path.write_bytes(content)
     with pytest.raises(UserError) as e: SelectionRule.load(path)
     assert words in str(e.value) and "rule.json" in str(e.value)
 
@@ -224,7 +269,8 @@ def test_a_folder_is_no_rule(tmp_path):
 def test_a_hand_written_rule_needs_little(tmp_path):
     (tmp_path / "rule.json").write_text(json.dumps(GOOD | {"thresholds": {"happy": 1, "sad": 5 / 6}}))
     rule = SelectionRule.load(tmp_path / "rule.json")
-    assert rule == SelectionRule(score="margin", thresholds={"happy": 1., "sad": .833333})      # scores have six decimals, and so has the line
+    # scores have six decimals, and so have thresholds
+    assert rule == SelectionRule(score="margin", thresholds={"happy": 1., "sad": .833333})
     assert rule.chosen_by == "hand"
 
 
@@ -235,9 +281,11 @@ PROBS, TRUTH = np.full((4, 2), .5, np.float32), np.array([0, 1, 1, 0])
 
 
 @pytest.mark.parametrize("arrays", [
-    dict(probs=PROBS), dict(truth=TRUTH), dict(probs=PROBS, truth=TRUTH[:3]), dict(probs=PROBS[0], truth=TRUTH), dict(probs=PROBS, truth=TRUTH + 1),
-    dict(probs=PROBS, truth=TRUTH - 1), dict(probs=PROBS * np.nan, truth=TRUTH), dict(probs=PROBS.astype(str), truth=TRUTH),
-    dict(probs=PROBS, truth=TRUTH * 1.), dict(probs=PROBS, truth=TRUTH, score=PROBS[:, :1]), dict(probs=PROBS, truth=TRUTH, score=PROBS * np.inf),
+    dict(probs=PROBS), dict(truth=TRUTH), dict(probs=PROBS, truth=TRUTH[:3]),
+    dict(probs=PROBS[0], truth=TRUTH), dict(probs=PROBS, truth=TRUTH + 1),
+    dict(probs=PROBS, truth=TRUTH - 1), dict(probs=PROBS, truth=TRUTH * 1.),
+    dict(probs=PROBS * np.nan, truth=TRUTH), dict(probs=PROBS.astype(str), truth=TRUTH),
+    dict(probs=PROBS, truth=TRUTH, score=PROBS[:, :1]), dict(probs=PROBS, truth=TRUTH, score=PROBS * np.inf),
     dict(probs=np.array([{}, 1], object), truth=TRUTH)])
 def test_a_damaged_record(tmp_path, arrays):
     np.savez(tmp_path / "validation-1.npz", **arrays)
@@ -247,72 +295,81 @@ def test_a_damaged_record(tmp_path, arrays):
 def test_the_same_record_has_the_same_bytes(tmp_path):
     first = write_validation(tmp_path / "a.npz", PROBS, TRUTH, PROBS).read_bytes()
     assert write_validation(tmp_path / "a.npz", PROBS, TRUTH, PROBS).read_bytes() == first
-    assert read_validation(write_validation(tmp_path / "empty.npz", PROBS[:0], TRUTH[:0]))["probs"].shape == (0, 2)
+    empty = write_validation(tmp_path / "empty.npz", PROBS[:0], TRUTH[:0])
+    assert read_validation(empty)["probs"].shape == (0, 2)
 
 
 # --- a run that follows a rule
 
 
 def short(**selection):
+    "The tiny recipe with two arms, one seed and these settings of selection."
     cfg = tiny_wgan_gp()
-    return replace(cfg, compare=replace(cfg.compare, arms=("real", "augmented"), seeds=1, bootstrap=100), selection=replace(cfg.selection, **selection))
+    compare = replace(cfg.compare, arms=("real", "augmented"), seeds=1, bootstrap=100)
+    return replace(cfg, compare=compare, selection=replace(cfg.selection, **selection))
 
 
 @pytest.fixture(scope="module")
 def ruled(tmp_path_factory):
-    "Runs that decided by agreement and by density, with the rule that they followed."
+    "Runs that decided by view consistency and by density, with the rule that they followed."
     folder, made = tmp_path_factory.mktemp("ruled"), {}
-    for name, line, prefer in (("agreement", 1., "made"), ("density", .8, "confident")):
-        rule = SelectionRule(score=name, thresholds=dict.fromkeys(FIVE, line), prefer=prefer, target=130)
-        made[name] = experiment.run(short(), folder / name, show=False, rule=rule.save(folder / f"{name}.json")), rule
+    for name, threshold, prefer in (("view_consistency", 1., "made"), ("density", .8, "confident")):
+        rule = SelectionRule(score=name, thresholds=dict.fromkeys(FIVE, threshold), prefer=prefer, target=130)
+        path = rule.save(folder / f"{name}.json")
+        made[name] = experiment.run(short(), folder / name, show=False, rule=path), rule
     return made
 
 
-@pytest.mark.parametrize("name", ["agreement", "density"])
+@pytest.mark.parametrize("name", ["view_consistency", "density"])
 def test_a_run_decides_by_its_rule(ruled, name):
     path, rule = ruled[name]
     folder, cfg = RunFolder.open(path)
-    assert cfg.selection == rule.apply(short().selection, FIVE) and SelectionRule.load(path / "rule.json") == rule
-    rows, rounds = read_selection(path / "selection.csv"), folder.read("metrics.json")["selection"]["rounds"]
+    assert cfg.selection == rule.apply(short().selection, FIVE)
+    assert SelectionRule.load(path / "rule.json") == rule
+    table, rounds = read_selection(path / "selection.csv"), folder.read("metrics.json")["selection"]["rounds"]
     for r in (1, 2):
-        mine, seen = rows["round"] == r, read_validation(path / "pool" / f"validation-{r}.npz")
-        labels = np.array([FIVE.index(c) for c in rows["intended"][mine]])
-        with np.load(path / "pool" / f"round-{r}.npz") as pool:
-            np.testing.assert_array_equal(pool["score"], rows[name][mine])
-            blanks = rows["reason"][mine] == "blank"
-        real = {c: e["real"] for c, e in rounds[r - 1]["classes"].items()}
-        facts = RuleEvaluator(rows[name][mine], labels, seen["score"], seen["truth"], FIVE, real, blanks)
-        for c, e in facts.facts(rule.thresholds, rule.target).items():      # what the widget foretells is what the run did
-            assert {k: e[k] for k in ("real", "quota", "made", "passed", "kept")}.items() <= rounds[r - 1]["classes"][c].items()
-        kept, reasons = select({name: rows[name][mine]}, labels, rule.thresholds, {c: e["quota"] for c, e in rounds[r - 1]["classes"].items()},
-                               FIVE, rule.prefer, blanks, name)
-        assert reasons == rows["reason"][mine].tolist()
-    assert {"kept", "below threshold"} <= set(rows["reason"].tolist()), "the rule of this test decides nothing"
+        rows = {column: values[table["round"] == r] for column, values in table.items()}
+        seen = read_validation(path / "pool" / f"validation-{r}.npz")
+        pool = Pool.load(path / "pool" / f"round-{r}.npz")
+        score, labels = rows[name], np.array([FIVE.index(c) for c in rows["intended"]])
+        np.testing.assert_array_equal(pool.score, score)
+        assert pool.round == r and pool.labels.tolist() == labels.tolist()
+        blanks, did = rows["reason"] == "blank", rounds[r - 1]["classes"]
+        real, quota = ({c: e[key] for c, e in did.items()} for key in ("real", "quota"))
+        evaluator = RuleEvaluator(score, labels, seen["score"], seen["truth"], FIVE, real, blanks)
+        for c, e in evaluator.facts(rule.thresholds, rule.target).items():    # the facts of the run
+            assert {k: e[k] for k in ("real", "quota", "made", "passed", "kept")}.items() <= did[c].items()
+        kept, reasons = select({name: score}, labels, rule.thresholds, quota, FIVE, rule.prefer, blanks, name)
+        assert reasons == rows["reason"].tolist()
+    assert {"kept", "below threshold"} <= set(table["reason"].tolist()), "the rule decides nothing"
 
 
-@pytest.mark.parametrize("name", ["agreement", "density"])
+@pytest.mark.parametrize("name", ["view_consistency", "density"])
 def test_scores_can_be_taken_again(ruled, name):
     path, _ = ruled[name]
     again, rows = experiment.score_again(path, name, device="cpu"), read_selection(path / "selection.csv")
     seen = read_validation(path / "pool" / "validation-2.npz")
-    recorded, slack = rows[name][rows["round"] == 2], {"agreement": 1 / 6, "density": .2}[name] + 1e-6
-    for a, b in ((again["score"], recorded), (again["val_score"], seen["score"])):      # another batch may round one view or one ball differently
+    recorded, slack = rows[name][rows["round"] == 2], {"view_consistency": 1 / 6, "density": .2}[name] + 1e-6
+    for a, b in ((again["score"], recorded), (again["val_score"], seen["score"])):
+        # another batch may round one view or one ball differently
         assert a.shape == b.shape and np.abs(a - b).max() <= slack and (a == b).mean() > .95
     np.testing.assert_array_equal(again["val_truth"], seen["truth"])
     first = experiment.score_again(path, "confidence", 1, "cpu")
     assert first["score"].shape == (rows["round"] == 1).sum()
-    np.testing.assert_allclose(first["val_score"], read_validation(path / "pool" / "validation-1.npz")["probs"], atol=1e-5)
+    probs = read_validation(path / "pool" / "validation-1.npz")["probs"]
+    np.testing.assert_allclose(first["val_score"], probs, atol=1e-5)
 
 
 def test_a_run_by_density_goes_on_where_it_was(ruled, tmp_path):
-    "Without the last pool and all that follows, a resume ends in the same numbers; the score is in the pool's file."
+    "Without the last pool and all that follows, a resume ends in the same numbers."
     path, _ = ruled["density"]
     copy = shutil.copytree(path, tmp_path / "copy")
-    for name in ("pool/round-2.npz", "pool/validation-1.npz", "pool/validation-2.npz", "selection.csv", "metrics.json", "predictions.npz"):
-        (copy / name).unlink()
+    records = ("pool/round-2.npz", "pool/validation-1.npz", "pool/validation-2.npz", "selection.csv",
+               "predictions.npz")
+    for name in (*records, "metrics.json"): (copy / name).unlink()
     for p in (copy / "checkpoints").glob("compare-*"): p.unlink()
     experiment.resume(copy, show=False)
-    for name in ("pool/round-2.npz", "pool/validation-1.npz", "pool/validation-2.npz", "selection.csv", "predictions.npz"):
+    for name in records:
         assert (copy / name).read_bytes() == (path / name).read_bytes(), name
 
 
@@ -321,7 +378,8 @@ def test_calibrated_and_margin_runs(tmp_path):
         cfg = short(score=name, threshold=line, min_precision=.21)
         cfg = replace(cfg, rounds=replace(cfg.rounds, count=1))
         path = experiment.run(cfg, tmp_path / name, show=False)
-        rows, table = read_selection(path / "selection.csv"), RunFolder(path).read("metrics.json")["selection"]["rounds"][0]["classes"]
+        rows = read_selection(path / "selection.csv")
+        table = RunFolder(path).read("metrics.json")["selection"]["rounds"][0]["classes"]
         least = np.array([table[c]["threshold"] for c in rows["intended"]])
         passed = np.isin(rows["reason"], ("kept", "quota full"))
         np.testing.assert_array_equal(passed, (rows[name] >= least) & (rows["reason"] != "blank"))
@@ -329,14 +387,19 @@ def test_calibrated_and_margin_runs(tmp_path):
 
 
 def test_a_bad_rule_leaves_nothing_behind(tmp_path):
-    lacking = SelectionRule(score="confidence", thresholds=dict.fromkeys(FIVE[1:], .5)).save(tmp_path / "lacking.json")
-    other = SelectionRule(score="confidence", thresholds=dict.fromkeys((*FIVE, "surprise"), .5)).save(tmp_path / "other.json")
-    for rule, words in ((lacking, "no threshold for 'angry'"), (other, "unknown class 'surprise'"), (tmp_path / "none.json", "does not exist")):
-        with pytest.raises(UserError, match=words): experiment.run(short(), tmp_path / "run", show=False, rule=rule)
+    four, six = dict.fromkeys(FIVE[1:], .5), dict.fromkeys((*FIVE, "surprise"), .5)
+    lacking = SelectionRule(score="confidence", thresholds=four).save(tmp_path / "lacking.json")
+    other = SelectionRule(score="confidence", thresholds=six).save(tmp_path / "other.json")
+    for rule, words in ((lacking, "no threshold for 'angry'"), (other, "unknown class 'surprise'"),
+                        (tmp_path / "none.json", "does not exist")):
+        with pytest.raises(UserError, match=words):
+            experiment.run(short(), tmp_path / "run", show=False, rule=rule)
     assert not (tmp_path / "run").exists()
 
 
 def test_there_is_no_pool_yet(ruled):
     path, _ = ruled["density"]
-    with pytest.raises(UserError, match="no pool of round 7"): experiment.score_again(path, "margin", 7, "cpu")
-    with pytest.raises(UserError, match="did you mean 'margin'"): experiment.score_again(path, "margn", 0, "cpu")
+    with pytest.raises(UserError, match="no pool of round 7"):
+        experiment.score_again(path, "margin", 7, "cpu")
+    with pytest.raises(UserError, match="did you mean 'margin'"):
+        experiment.score_again(path, "margn", 0, "cpu")

@@ -16,7 +16,7 @@ from fer_synth.selection.scores import (VIEWS, calibrate, class_scores, density,
 settings.register_profile("any machine", deadline=None)     # a slow moment of a busy machine is no failure
 settings.load_profile("any machine")
 
-COARSE = st.integers(0, 20).map(lambda v: v / 20)     # a coarse grid makes ties and exact hits of the threshold common
+COARSE = st.integers(0, 20).map(lambda v: v / 20)     # ties and exact hits of the threshold are common
 PREFER = st.sampled_from(["made", "confident"])
 
 
@@ -25,10 +25,12 @@ def pools(draw):
     "A small pool with its rule: the arguments of `select`."
     classes = tuple(f"class {k}" for k in range(draw(st.integers(1, 4))))
     n = draw(st.integers(0, 40))
-    several = lambda one: np.array(draw(st.lists(one, min_size=n, max_size=n)))
-    return {"scores": {"confidence": several(COARSE).astype(float)}, "labels": several(st.integers(0, len(classes) - 1)).astype(int),
-            "thresholds": {c: draw(COARSE) for c in classes}, "quotas": {c: draw(st.integers(0, 15)) for c in classes},
-            "classes": classes, "prefer": draw(PREFER), "blanks": several(st.booleans()).astype(bool)}
+    def several(one, kind): return np.array(draw(st.lists(one, min_size=n, max_size=n))).astype(kind)
+    return {"scores": {"confidence": several(COARSE, float)},
+            "labels": several(st.integers(0, len(classes) - 1), int),
+            "thresholds": {c: draw(COARSE) for c in classes},
+            "quotas": {c: draw(st.integers(0, 15)) for c in classes},
+            "classes": classes, "prefer": draw(PREFER), "blanks": several(st.booleans(), bool)}
 
 
 def probabilities(seed, n, k):
@@ -71,15 +73,18 @@ def test_quotas_are_never_exceeded_and_never_left_open(pool):
 def test_what_is_kept_passes(pool):
     kept, _ = select(**pool)
     for i in np.flatnonzero(kept):
-        assert pool["scores"]["confidence"][i] >= pool["thresholds"][pool["classes"][pool["labels"][i]]] and not pool["blanks"][i]
+        name = pool["classes"][pool["labels"][i]]
+        assert pool["scores"]["confidence"][i] >= pool["thresholds"][name] and not pool["blanks"][i]
 
 
 @given(pools())
 def test_confident_keeps_the_top(pool):
-    kept, reasons = select(**pool | {"prefer": "confident"})
+    _, reasons = select(**pool | {"prefer": "confident"})
     for k in range(len(pool["classes"])):
-        of = lambda word: [c for c, r, label in zip(pool["scores"]["confidence"], reasons, pool["labels"]) if label == k and r == word]
-        if of("kept") and of("quota full"): assert min(of("kept")) >= max(of("quota full"))
+        rows = np.flatnonzero(pool["labels"] == k)
+        own = [(reasons[i], pool["scores"]["confidence"][i]) for i in rows]
+        kept, full = ([c for r, c in own if r == word] for word in ("kept", "quota full"))
+        if kept and full: assert min(kept) >= max(full)
 
 
 @given(pools(), COARSE)
@@ -97,8 +102,9 @@ def test_first_made_is_a_matter_of_order_only(pool):
     "Candidates made later cannot push out an earlier one."
     kept, _ = select(**pool | {"prefer": "made"})
     half = len(kept) // 2
-    first, _ = select(**pool | {"prefer": "made", "scores": {"confidence": pool["scores"]["confidence"][:half]},
-                                "labels": pool["labels"][:half], "blanks": pool["blanks"][:half]})
+    part = {"scores": {"confidence": pool["scores"]["confidence"][:half]}, "labels": pool["labels"][:half],
+            "blanks": pool["blanks"][:half]}
+    first, _ = select(**pool | {"prefer": "made"} | part)
     assert kept[:half].tolist() == first.tolist()
 
 
@@ -108,11 +114,13 @@ def test_the_count_of_a_round_adds_up(pool, seed):
     scores = score_pool(probabilities(seed, len(labels), len(classes)), labels)
     kept, reasons = select(**pool | {"scores": scores})
     table = summarise(scores, labels, reasons, pool["thresholds"], pool["quotas"], {}, classes)
-    assert sum(e["made"] for e in table.values()) == len(labels) and sum(e["kept"] for e in table.values()) == kept.sum()
-    assert all(e["kept"] <= e["passed"] <= e["made"] and e["kept"] <= e["quota"] for e in table.values())
-    said = selection_warnings(table, scores, labels, pool["blanks"])
-    short = [name for name, e in table.items() if e["quota"] and (not e["kept"] or e["kept"] < e["quota"] / 2)]
-    assert [s.split("'")[1] for s in said] == short
+    entries = table.values()
+    assert sum(e["made"] for e in entries) == len(labels) and sum(e["kept"] for e in entries) == kept.sum()
+    assert all(e["kept"] <= e["passed"] <= e["made"] and e["kept"] <= e["quota"] for e in entries)
+    warnings = selection_warnings(table, scores, labels, pool["blanks"])
+    wanted = {name: e for name, e in table.items() if e["quota"]}
+    short = [name for name, e in wanted.items() if not e["kept"] or e["kept"] < e["quota"] / 2]
+    assert [w.split("'")[1] for w in warnings] == short
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 5000), min_size=1), st.integers(0, 6000))
@@ -122,13 +130,19 @@ def test_quotas_even_out_the_classes(counts, target):
     assert all(counts[c] + q == max(goal, counts[c]) and q >= 0 for c, q in wanted.items())
 
 
+def precision_of_thresholds(score, is_class, start):
+    "Threshold -> precision, -1 where nothing passes: the first one, and every score above it."
+    tried = sorted({start, *score[score > start].tolist()})
+    return {t: np.mean(is_class[score >= t]) if (score >= t).any() else -1 for t in tried}
+
+
 @given(st.integers(0, 2 ** 16), st.integers(1, 60), COARSE, COARSE)
-def test_thresholds_are_the_smallest_that_keep_the_promise(seed, n, start, wanted):
-    probs, truth = probabilities(seed, n, 3), np.random.default_rng(seed + 1).integers(0, 3, n)
-    found = thresholds(SelectionConfig(threshold=start, min_precision=wanted), "abc", probs, truth)
+def test_thresholds_are_the_smallest_that_are_precise_enough(seed, n, start, wanted):
+    probs, y_true = probabilities(seed, n, 3), np.random.default_rng(seed + 1).integers(0, 3, n)
+    found = thresholds(SelectionConfig(threshold=start, min_precision=wanted), "abc", probs, y_true)
     for k, t in enumerate(found.values()):
         p = np.round(probs[:, k].astype(float), 6)
-        precision = {v: np.mean(truth[p >= v] == k) if (p >= v).any() else -1 for v in sorted({start, *p[p > start].tolist()})}
+        precision = precision_of_thresholds(p, y_true == k, start)
         if wanted == 0: expected = start
         elif max(precision.values()) >= wanted: expected = min(v for v in precision if precision[v] >= wanted)
         elif max(precision.values()) < 0: expected = start
@@ -151,7 +165,7 @@ def test_the_threshold_curve_never_rises(seed, n):
     labels = np.random.default_rng(seed).integers(0, 3, n)
     val = np.random.default_rng(seed + 1).integers(0, 3, 20)
     scores = score_pool(probabilities(seed, n, 3), labels)
-    for name, curve in threshold_curve(scores, labels, probabilities(seed + 2, 20, 3), val, "abc").items():
+    for curve in threshold_curve(scores, labels, probabilities(seed + 2, 20, 3), val, "abc").values():
         assert len(curve["threshold"]) == 51 and curve["threshold"][0] == 0 and curve["threshold"][-1] == 1
         for key in ("kept_share", "val_recall"):
             known = [v for v in curve[key] if v is not None]
@@ -159,10 +173,12 @@ def test_the_threshold_curve_never_rises(seed, n):
         assert all(v is None or 0 <= v <= 1 for v in curve["val_precision"])
 
 
-NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t"), min_size=1, max_size=8)
+LETTERS = st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t")
+NAMES = st.text(LETTERS, min_size=1, max_size=8)
 
 
-@given(st.lists(NAMES, min_size=1, max_size=4, unique=True), st.integers(0, 30), st.integers(0, 2 ** 16), st.integers(1, 3))
+@given(st.lists(NAMES, min_size=1, max_size=4, unique=True), st.integers(0, 30), st.integers(0, 2 ** 16),
+       st.integers(1, 3))
 def test_csv_round_trip(tmp_path_factory, classes, n, seed, rounds):
     rng, classes, tables = np.random.default_rng(seed), tuple(classes), []
     least, most = dict.fromkeys(classes, .4), dict.fromkeys(classes, 5)
@@ -170,7 +186,8 @@ def test_csv_round_trip(tmp_path_factory, classes, n, seed, rounds):
         labels = rng.integers(0, len(classes), n)
         scores = score_pool(probabilities(seed + r, n, len(classes)), labels)
         kept, reasons = select(scores, labels, least, most, classes)
-        tables.append(selection_rows(r, labels, rng.integers(0, 2 ** 62, n), "ab12", scores, kept, reasons, classes))
+        seeds = rng.integers(0, 2 ** 62, n)
+        tables.append(selection_rows(r, labels, seeds, "ab12", scores, kept, reasons, classes))
     folder = tmp_path_factory.mktemp("csv")
     path = write_selection(folder / "selection.csv", tables, classes)
     content, back = path.read_bytes(), read_selection(path)
@@ -181,7 +198,8 @@ def test_csv_round_trip(tmp_path_factory, classes, n, seed, rounds):
     assert write_selection(path, back, classes).read_bytes() == content
     for t in tables:        # the decision can be taken again from what is in the file
         mine = {name: column[back["round"] == t["round"][0]] for name, column in back.items()} if n else back
-        assert select(mine, [classes.index(c) for c in mine["intended"]], least, most, classes)[1] == mine["reason"].tolist()
+        labels = [classes.index(c) for c in mine["intended"]]
+        assert select(mine, labels, least, most, classes)[1] == mine["reason"].tolist()
 
 
 def test_a_spreadsheet_reads_the_same_file(tmp_path):
@@ -191,19 +209,22 @@ def test_a_spreadsheet_reads_the_same_file(tmp_path):
     rows = selection_rows(2, [0, 0], [7, 8], "ff", scores, kept, reasons, ("sad", "a,b"))
     with open(write_selection(tmp_path / "s.csv", rows, ("sad", "a,b")), newline="") as f:
         read = list(csv.DictReader(f))
-    assert list(read[0]) == "id round intended seed generator decision reason confidence predicted margin entropy p_sad p_a,b".split(" ")
-    assert [r["id"] for r in read] == ["2-0", "2-1"] and [r["reason"] for r in read] == ["kept", "below threshold"]
-    assert [r["decision"] for r in read] == ["kept", "dropped"] and [r["predicted"] for r in read] == ["sad", "a,b"]
-    assert [float(r["margin"]) for r in read] == [.5, -.75]
+    assert list(read[0]) == ["id", "round", "intended", "seed", "generator", "decision", "reason",
+                             "confidence", "predicted", "margin", "entropy", "p_sad", "p_a,b"]
+    columns = {name: [row[name] for row in read] for name in read[0]}
+    assert columns["id"] == ["2-0", "2-1"] and columns["reason"] == ["kept", "below threshold"]
+    assert columns["decision"] == ["kept", "dropped"] and columns["predicted"] == ["sad", "a,b"]
+    assert list(map(float, columns["margin"])) == [.5, -.75]
 
 
 # --- the other scores
 
 
-@given(pools(), st.sampled_from(["margin", "density", "agreement", "calibrated"]))
+@given(pools(), st.sampled_from(["margin", "density", "view_consistency", "calibrated"]))
 def test_any_score_can_decide(pool, name):
     "The rule reads the score that it is told to, and no other."
-    scores = {"confidence": np.random.default_rng(0).permutation(pool["scores"]["confidence"]), name: pool["scores"]["confidence"]}
+    score = pool["scores"]["confidence"]
+    scores = {"confidence": np.random.default_rng(0).permutation(score), name: score}
     kept, reasons = select(**pool | {"scores": scores, "score": name})
     assert reasons == slow_select(**pool) and kept.tolist() == [r == "kept" for r in reasons]
 
@@ -226,7 +247,8 @@ def test_calibration_keeps_the_order_and_undoes_itself(seed, t):
     scaled = calibrate(probs, t)
     np.testing.assert_allclose(scaled.sum(1), 1)
     np.testing.assert_array_equal(scaled.argmax(1), probs.argmax(1))
-    slow = probs ** (1 / t) / (probs ** (1 / t)).sum(1, keepdims=True)      # dividing logits by T takes the T-th root of probabilities
+    slow = probs ** (1 / t)      # dividing logits by T takes the T-th root of probabilities
+    slow /= slow.sum(1, keepdims=True)
     np.testing.assert_allclose(scaled, slow, rtol=1e-9)
     if t > .5: np.testing.assert_allclose(calibrate(scaled, 1 / t), probs, atol=1e-6)
 
@@ -236,11 +258,11 @@ def test_the_temperature_is_found(true):
     "Against a slow search over a grid, and against the number that was put in."
     rng = np.random.default_rng(3)
     honest = rng.dirichlet(np.full(4, .6), 4000).clip(1e-9)
-    truth = (honest.cumsum(1) < rng.random((4000, 1))).sum(1).clip(max=3)
+    y_true = (honest.cumsum(1) < rng.random((4000, 1))).sum(1).clip(max=3)
     shown = calibrate(honest, 1 / true)
-    loss = lambda t: -np.log(calibrate(shown, t)[np.arange(4000), truth].clip(1e-300)).mean()
+    def loss(t): return -np.log(calibrate(shown, t)[np.arange(4000), y_true].clip(1e-300)).mean()
     grid = np.exp(np.linspace(np.log(.05), np.log(20), 400))
-    found = fit_temperature(shown, truth)
+    found = fit_temperature(shown, y_true)
     assert loss(found) <= min(loss(t) for t in grid) + 1e-9
     assert found == pytest.approx(true, rel=.05)
 
@@ -248,8 +270,8 @@ def test_the_temperature_is_found(true):
 def test_a_judge_that_is_always_right_or_wrong_has_a_temperature():
     "The fit ends at its bounds and gives finite probabilities."
     sure = np.eye(3)[[0, 1, 2, 0]]
-    for truth in ([0, 1, 2, 0], [1, 2, 0, 1]):
-        t = fit_temperature(sure, truth)
+    for y_true in ([0, 1, 2, 0], [1, 2, 0, 1]):
+        t = fit_temperature(sure, y_true)
         assert .05 <= t <= 20 and np.isfinite(calibrate(sure, t)).all()
 
 
@@ -260,16 +282,16 @@ def test_the_six_views(shape):
     assert len(found) == VIEWS and all(v.shape == shape and v.dtype == np.uint8 for v in found)
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
     h, w = shape[2:]
-    window = lambda y, x: padded[..., y:y + h, x:x + w]
-    for got, want in zip(found, (images, images[..., ::-1], window(1, 2), window(1, 0), window(2, 1), window(0, 1))):
+    shifted = [padded[..., y:y + h, x:x + w] for y, x in ((1, 2), (1, 0), (2, 1), (0, 1))]
+    for got, want in zip(found, (images, images[..., ::-1], *shifted)):
         np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(images, before)
 
 
 @given(st.integers(0, 2 ** 16), st.integers(1, 10), st.integers(2, 4), st.integers(1, 6))
-def test_agreement_counts_views(seed, n, k, v):
+def test_view_consistency_counts_views(seed, n, k, v):
     answers = [probabilities(seed + i, n, k) for i in range(v)]
-    found = agreement(iter(answers))
+    found = view_consistency(iter(answers))
     for i in range(n):
         votes = [int(np.argmax(a[i])) for a in answers]
         assert found[i].tolist() == [round(votes.count(c) / v, 6) for c in range(k)]
@@ -281,12 +303,13 @@ def test_density_by_brute_force(seed, r, n, k):
     rng = np.random.default_rng(seed)
     real, new = rng.integers(-4, 5, (r, 2)).astype(float), rng.integers(-5, 6, (n, 2)).astype(float)
     real -= real.mean(0).round() - real.mean(0)                 # not centred: the function has to do that
-    gaps = lambda a, b: ((a[:, None] - b[None]) ** 2).sum(2)
-    balls = np.array([np.sort(np.delete(row, i))[min(k, r - 1) - 1] if r > 1 else 0 for i, row in enumerate(gaps(real, real))])
+    def squared(a): return ((a[:, None] - real[None]) ** 2).sum(2)
+    others = [np.sort(np.delete(row, i)) for i, row in enumerate(squared(real))]
+    balls = np.array([row[min(k, r - 1) - 1] if r > 1 else 0 for row in others])
     np.testing.assert_allclose(radii(real, k), balls, atol=1e-4)
-    inside = lambda slack: (gaps(new, real) <= balls + slack).sum(1) / k
+    def slow(slack): return (squared(new) <= balls + slack).sum(1) / k
     found = density(new, real, radii(real, k), k)
-    assert (inside(-1e-3) - 1e-6 <= found).all() and (found <= inside(1e-3) + 1e-6).all()
+    assert (slow(-1e-3) - 1e-6 <= found).all() and (found <= slow(1e-3) + 1e-6).all()
 
 
 def test_density_does_not_depend_on_the_chunks():
@@ -301,35 +324,37 @@ def test_density_does_not_depend_on_the_chunks():
 @given(st.integers(0, 2 ** 16), st.integers(1, 60), st.integers(-10, 10))
 def test_thresholds_of_a_margin(seed, n, start):
     "The search for a precision works on any score: here one that is negative half of the time."
-    truth, lead = np.random.default_rng(seed + 1).integers(0, 3, n), margins(probabilities(seed, n, 3))
-    found = thresholds(SelectionConfig(score="margin", threshold=start / 10, min_precision=.6), "abc", lead, truth)
-    for k, t in enumerate(found.values()):
-        p = lead[:, k]
-        precision = {v: np.mean(truth[p >= v] == k) if (p >= v).any() else -1 for v in sorted({start / 10, *p[p > start / 10].tolist()})}
-        good = [v for v in precision if precision[v] >= .6] or [v for v in precision if precision[v] == max(precision.values())]
-        assert t == (min(good) if max(precision.values()) >= 0 else start / 10)
+    y_true, margin = np.random.default_rng(seed + 1).integers(0, 3, n), margins(probabilities(seed, n, 3))
+    cfg = SelectionConfig(score="margin", threshold=start / 10, min_precision=.6)
+    for k, t in enumerate(thresholds(cfg, "abc", margin, y_true).values()):
+        precision = precision_of_thresholds(margin[:, k], y_true == k, start / 10)
+        highest = max(precision.values())
+        good = [v for v, p in precision.items() if p >= min(.6, highest)]
+        assert t == (min(good) if highest >= 0 else start / 10)
 
 
 @given(st.integers(0, 2 ** 16), st.integers(0, 40), st.sampled_from(sorted(SCORES)))
 def test_the_curve_of_any_score(seed, n, name):
     rng, k = np.random.default_rng(seed), 3
     low, high = SCORES[name]
-    some = lambda *shape: np.round(rng.uniform(low, min(high, 7), shape), 6)
-    labels, val, truth = rng.integers(0, k, n), some(25, k), rng.integers(0, k, 25)
+    def some(*shape): return np.round(rng.uniform(low, min(high, 7), shape), 6)
+    labels, val, y_true = rng.integers(0, k, n), some(25, k), rng.integers(0, k, 25)
     scores = {"confidence": np.zeros(n), name: some(n)}
-    for c, curve in enumerate(threshold_curve(scores, labels, val, truth, "abc", points=11, score=name).values()):
+    curves = threshold_curve(scores, labels, val, y_true, "abc", points=11, score=name)
+    for c, curve in enumerate(curves.values()):
         assert curve["threshold"][0] == low and len(curve["threshold"]) == 11
         for t, share, precision in zip(curve["threshold"], curve["kept_share"], curve["val_precision"]):
             mine, passing = scores[name][labels == c], val[:, c] >= t
             assert share == (round(float((mine >= t).mean()), 6) if len(mine) else None)
-            assert precision == (round(float((truth[passing] == c).mean()), 6) if passing.any() else None)
+            assert precision == (round(float((y_true[passing] == c).mean()), 6) if passing.any() else None)
     if name == "density" and n: assert curve["threshold"][-1] == max(1., scores[name].max(), val.max())
 
 
-@pytest.mark.parametrize("name", ["calibrated", "agreement", "density"])
+@pytest.mark.parametrize("name", ["calibrated", "view_consistency", "density"])
 def test_csv_with_a_further_score(tmp_path, name):
     scores = score_pool(probabilities(0, 50, 2), np.zeros(50, int)) | {name: np.arange(50) / 5}
-    kept, reasons = select(scores, np.zeros(50, int), {"a": 5., "b": 5.}, {"a": 9, "b": 9}, ("a", "b"), "confident", score=name)
+    limits, wanted = {"a": 5., "b": 5.}, {"a": 9, "b": 9}
+    kept, reasons = select(scores, np.zeros(50, int), limits, wanted, ("a", "b"), "confident", score=name)
     rows = selection_rows(1, np.zeros(50, int), range(50), "x", scores, kept, reasons, ("a", "b"))
     back = read_selection(write_selection(tmp_path / "s.csv", [rows, rows], ("a", "b")))
     assert list(back) == list(rows) and list(back)[-3:] == [name, "p_a", "p_b"]
@@ -340,15 +365,16 @@ def test_csv_with_a_further_score(tmp_path, name):
 def test_advice_for_a_margin_never_goes_below_zero():
     "A margin below 0 means that the judge sees another class; no remedy asks for such faces."
     labels = np.zeros(100, int)
-    summary = {"happy": dict(real=0, quota=50, made=100, passed=10, kept=10, threshold=.5, agreement=.5)}
-    said = lambda lead: selection_warnings(summary, {"margin": lead}, labels, score="margin")[0]
-    assert "lower its threshold to 0.20" in said(np.full(100, .2))
-    assert "lower its threshold" not in said(np.linspace(-.9, .1, 100))
+    entry = dict(real=0, quota=50, made=100, passed=10, kept=10, threshold=.5, judge_agreement=.5)
+    summary = {"happy": entry}
+    def warning(margin): return selection_warnings(summary, {"margin": margin}, labels, score="margin")[0]
+    assert "lower its threshold to 0.20" in warning(np.full(100, .2))
+    assert "lower its threshold" not in warning(np.linspace(-.9, .1, 100))
 
 
 def test_scores_of_probabilities_and_no_others():
     probs = probabilities(0, 10, 3)
     np.testing.assert_array_equal(class_scores("confidence", probs), np.round(probs.astype(float), 6))
     np.testing.assert_array_equal(class_scores("calibrated", probs, 2.), np.round(calibrate(probs, 2.), 6))
-    for name in ("agreement", "density", "entropy"):
+    for name in ("view_consistency", "density", "entropy"):
         with pytest.raises(UserError, match=name): class_scores(name, probs)
