@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fer_synth.runtime import cpu_name
-from fer_synth.widgets.browser import ImageBrowser, invented_images
+from fer_synth.widgets.browser import ImageBrowser
+from fer_synth.widgets.browser_state import invented_images
 from fer_synth.widgets.confusion import ConfusionExplorer
 from fer_synth.widgets.confusion_state import from_answers
 from fer_synth.widgets.tuner import ThresholdTuner
@@ -64,16 +65,17 @@ def confusion_times(n: int, repeats: int) -> dict:
 
 
 CELLS = {   # what stands in the notebooks that a browser opens
-    "browser": """from fer_synth.widgets.browser import ImageBrowser, invented_images
+    "browser": """from fer_synth.widgets.browser import ImageBrowser
+from fer_synth.widgets.browser_state import invented_images
 ImageBrowser(invented_images({n}))""",
     "tuner": """import numpy as np
-from fer_synth.widgets.browser import invented_images
+from fer_synth.widgets.browser_state import invented_images
 from fer_synth.widgets.tuner import ThresholdTuner
 faces, rng = invented_images({n}), np.random.default_rng(0)
 k = len(faces.classes)
 ThresholdTuner(faces, validation=(rng.dirichlet(np.ones(k), 2_000), rng.integers(k, size=2_000)))""",
     "confusion": """import numpy as np
-from fer_synth.widgets.browser import invented_images
+from fer_synth.widgets.browser_state import invented_images
 from fer_synth.widgets.confusion import ConfusionExplorer
 from fer_synth.widgets.confusion_state import from_answers
 rng, faces = np.random.default_rng(0), invented_images({n})

@@ -1,4 +1,4 @@
-"What a person does in each notebook of nbs/explore, in whichever server it is open; the tests of JupyterLab and of Voila share it."
+"What a person does in each notebook of nbs/explore; the tests of JupyterLab and of Voila share it."
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,31 +31,41 @@ def no_error(page) -> None:
 
 def inspect_images(page) -> None:
     here = part(page, ".fer-browser")
-    faces, first = here + "img.fer-face", pixels(page, here + "img.fer-face")
-    number = page.locator(here + ".fer-page input")
+    turn_pages(page, here)
+    decide(page, here)
+    look_closely(page, here)
+    open_folds(page, here)
+    narrow_down(page, here)
 
-    # Pages, by mouse and by keyboard; never a blank picture in between.
-    with steady(page, faces):
+
+def turn_pages(page, here: str) -> None:
+    "By mouse and by keyboard; never a blank picture in between."
+    images, number = here + "img.fer-face", page.locator(here + ".fer-page input")
+    first = pixels(page, images)
+    with steady(page, images):
         page.locator(here + "button.fer-next").click()
-        second = wait_changed(page, faces, first)
+        second = wait_changed(page, images, first)
     assert len(second) == len(first) and number.input_value() == "2"
-    with steady(page, faces):
+    with steady(page, images):
         press(page, page.locator(here + "button.fer-next"), "Enter")
-        third = wait_changed(page, faces, second)
+        third = wait_changed(page, images, second)
         press(page, page.locator(here + "button.fer-previous"), "Space")
-        wait_shown(page, faces, second)
+        wait_shown(page, images, second)
         press(page, page.locator(here + "button.fer-previous"), "Space")
-        wait_shown(page, faces, first)
+        wait_shown(page, images, first)
     number.fill("3")
     number.press("Enter")
-    wait_shown(page, faces, third)
+    wait_shown(page, images, third)
     press(page, page.locator(here + "button.fer-first"), "Enter")
-    wait_shown(page, faces, first)
+    wait_shown(page, images, first)
 
-    # Keep or drop a face, by mouse and by keyboard: the words on its button change; undo brings them back. No picture moves.
-    toggle, undo = here + "button.fer-toggle", page.locator(here + "button.fer-undo")
-    before = text(page, toggle)
-    with steady(page, faces):
+
+def decide(page, here: str) -> None:
+    "Keep or drop an image, by mouse and by keyboard: the words on its button change, undo brings them back."
+    images, toggle = here + "img.fer-face", here + "button.fer-toggle"
+    undo = page.locator(here + "button.fer-undo")
+    first, before = pixels(page, images), text(page, toggle)
+    with steady(page, images):
         page.locator(toggle).first.click()
         wait_text(page, toggle, before)
         undo.click()
@@ -64,9 +74,11 @@ def inspect_images(page) -> None:
         wait_text(page, toggle, before)
         press(page, undo, "Enter")
         page.wait_for_function(SAYS, arg=[toggle, before])
-    assert pixels(page, faces) == first
+    assert pixels(page, images) == first
 
-    # The card of a face, and the next one's.
+
+def look_closely(page, here: str) -> None:
+    "The card of an image, and the next one's."
     card = text(page, here + ".fer-card")
     page.locator(here + "button.fer-pick").nth(2).click()
     card = wait_text(page, here + ".fer-card", card)
@@ -74,53 +86,60 @@ def inspect_images(page) -> None:
     press(page, page.locator(here + "button.fer-next-face"), "Space")
     wait_changed(page, here + "img.fer-card-face", large)
     assert wait_text(page, here + ".fer-card", card) != card
-    shot(page, "inspect-faces-card")
+    shot(page, "inspect-images-card")
 
-    # The closest real faces; a morph between two faces; new faces from the checkpoint.
-    fold = lambda title: page.locator(here).get_by_text(title, exact=True).first.click()
-    fold("Closest real faces")
+
+def open_folds(page, here: str) -> None:
+    "The closest real images; a morph between two images of the last round."
+    def fold(title: str) -> None: page.locator(here).get_by_text(title, exact=True).first.click()
+    fold("Closest real images")
     press(page, page.locator(here + "button.fer-near"), "Enter")
     assert len(wait_changed(page, here + "img.fer-real", [])) >= 3
-    fold("Morph, emotion, style")
-    rounds, shown = page.locator(here + ".fer-round select"), pixels(page, faces)
-    rounds.select_option(index=rounds.locator("option").count() - 1)      # the last round's generator is among the checkpoints
-    wait_changed(page, faces, shown)
+    fold("Morph, classes, styles")
+    rounds, shown = page.locator(here + ".fer-round select"), pixels(page, here + "img.fer-face")
+    rounds.select_option(index=rounds.locator("option").count() - 1)      # its generator has a checkpoint
+    wait_changed(page, here + "img.fer-face", shown)
     page.locator(here + "button.fer-pick").first.click()
-    page.locator(here + "button.fer-a").click()
-    page.locator(here + "button.fer-next-face").click()
-    page.locator(here + "button.fer-b").click()
-    morph = here + "img.fer-morph-face"
-    page.wait_for_function("s => [...document.querySelectorAll(s)].filter(e => e.getClientRects().length).length === 3", arg=morph)
+    for name in ("fer-a", "fer-next-face", "fer-b"): page.locator(here + f"button.{name}").click()
+    morph, slider = here + "img.fer-morph-face", handle(page, here + ".fer-morph")
+    three = "s => [...document.querySelectorAll(s)].filter(e => e.getClientRects().length).length === 3"
+    page.wait_for_function(three, arg=morph)
     between = pixels(page, morph)
-    with steady(page, morph, handle(page, here + ".fer-morph")):
-        press(page, handle(page, here + ".fer-morph"), "ArrowRight", 4)
+    with steady(page, morph, slider):
+        press(page, slider, "ArrowRight", 4)
         between = wait_changed(page, morph, between)
-        drag(page, handle(page, here + ".fer-morph"), -60)
+        drag(page, slider, -60)
         wait_changed(page, morph, between)
-    shot(page, "inspect-faces-morph")
+    shot(page, "inspect-images-morph")
 
-    # Only faces of a high score, by the mouse; then all again.
-    where, shown = text(page, here + ".fer-where"), pixels(page, faces)
+
+def narrow_down(page, here: str) -> None:
+    "Only images of a high score, by the mouse, then all again; other sizes; another class by the list."
+    images = here + "img.fer-face"
+    where, shown = text(page, here + ".fer-where"), pixels(page, images)
     drag(page, handle(page, here + ".fer-range"), 60)
     wait_text(page, here + ".fer-where", where)
-    narrow = wait_changed(page, faces, shown)
+    narrow = wait_changed(page, images, shown)
     page.locator(here + "button.fer-clear").click()
-    wait_changed(page, faces, narrow)
+    wait_changed(page, images, narrow)
 
-    # Larger faces by the arrow keys and by the mouse, another class by the list.
-    size = lambda: page.locator(faces).first.bounding_box()["width"]
-    old = size()
-    press(page, handle(page, here + ".fer-size"), "ArrowRight", 4)
-    page.wait_for_function("([s, w]) => document.querySelector(s).getBoundingClientRect().width > w", arg=[faces, old])
-    old = size()
-    drag(page, handle(page, here + ".fer-size"), -40)
-    page.wait_for_function("([s, w]) => document.querySelector(s).getBoundingClientRect().width < w", arg=[faces, old])
-    where, shown = text(page, here + ".fer-where"), pixels(page, faces)
+    def wait_width(sign: str, width: float) -> None:
+        wider = f"([s, w]) => document.querySelector(s).getBoundingClientRect().width {sign} w"
+        page.wait_for_function(wider, arg=[images, width])
+    def width() -> float: return page.locator(images).first.bounding_box()["width"]
+    old, slider = width(), handle(page, here + ".fer-size")
+    press(page, slider, "ArrowRight", 4)
+    wait_width(">", old)
+    old = width()
+    drag(page, slider, -40)
+    wait_width("<", old)
+
+    where, shown = text(page, here + ".fer-where"), pixels(page, images)
     choose = page.locator(here + ".fer-class select")
     choose.select_option(index=choose.locator("option").count() - 1)
     assert wait_text(page, here + ".fer-where", where) != where
-    wait_changed(page, faces, shown)
-    shot(page, "inspect-faces-one-class")
+    wait_changed(page, images, shown)
+    shot(page, "inspect-images-one-class")
 
 
 def tune_thresholds(page) -> None:
@@ -128,8 +147,10 @@ def tune_thresholds(page) -> None:
     chart, table = here + "img.fer-chart", here + ".fer-table-words"
     slider = handle(page, here + ".fer-slider-0")
 
-    # One class by the arrow keys, then by the mouse: chart and counts follow, and nothing is blank on the way.
-    for move in (lambda: press(page, slider, "ArrowRight", 5), lambda: drag(page, slider, 60), lambda: press(page, slider, "Home")):
+    # One class by the arrow keys, then by the mouse: chart and counts follow, nothing is blank on the way.
+    for move in (lambda: press(page, slider, "ArrowRight", 5),
+                 lambda: drag(page, slider, 60),
+                 lambda: press(page, slider, "Home")):
         before, counts = pixels(page, chart), text(page, table)
         with steady(page, chart, slider):
             move()
@@ -155,27 +176,34 @@ def tune_thresholds(page) -> None:
     shot(page, "tune-thresholds-another-score")
 
 
+def cell_of(sentence: str) -> tuple[str, str]:
+    "The true and the predicted class that a sentence of the confusion explorer is about."
+    names = re.match(r"true (.+?), predicted (.+?):", sentence)
+    assert names, sentence
+    return names[1], names[2]
+
+
 def confusion(page) -> None:
     here = part(page, ".fer-confusion")
-    sentence, faces = here + ".fer-sentence", here + ".fer-faces"
+    sentence, images = here + ".fer-sentence", here + ".fer-faces"
 
-    # A cell by the mouse, another by the keyboard: the sentence is about it, and its faces (or rows) are there.
-    said = text(page, sentence)
+    # A cell by the mouse, another by the keyboard: the sentence is about it, its images (or rows) are there.
+    before = text(page, sentence)
     page.locator(here + ".fer-matrix-difference .fer-cell").nth(1).click()
-    said = wait_text(page, sentence, said)
-    names = re.match(r"true (.+?), predicted (.+?):", said)
-    assert names and names[1] != names[2]
-    page.locator(faces).first.wait_for()
-    shown = text(page, faces)
+    before = wait_text(page, sentence, before)
+    true, predicted = cell_of(before)
+    assert true != predicted
+    page.locator(images).first.wait_for()
+    shown = text(page, images)
     press(page, page.locator(here + ".fer-matrix-this .fer-cell").first, "Space")
-    said = wait_text(page, sentence, said)
-    wait_text(page, faces, shown)
-    names = re.match(r"true (.+?), predicted (.+?):", said)
-    assert names and names[1] == names[2]
-    page.wait_for_function("s => [...document.querySelectorAll(s)].some(e => e.getClientRects().length)", arg=here + "img.fer-face, " + here + "table.fer-rows")
+    true, predicted = cell_of(wait_text(page, sentence, before))
+    wait_text(page, images, shown)
+    assert true == predicted
+    visible = "s => [...document.querySelectorAll(s)].some(e => e.getClientRects().length)"
+    page.wait_for_function(visible, arg=f"{here}img.fer-face, {here}table.fer-rows")
     shot(page, "confusion-cell")
 
-    # Counts instead of shares, one seed instead of all: the numbers in the cells and the recall picture change.
+    # Counts instead of shares, one seed instead of all: the numbers in the cells and the recall change.
     cell = here + ".fer-matrix-this .fer-cell"
     number = text(page, cell)
     page.locator(here + ".fer-mode button").nth(1).click()
@@ -189,13 +217,15 @@ def confusion(page) -> None:
 
 def watch_training(page) -> None:
     here = part(page, ".fer-monitor")
-    assert text(page, here + ".fer-headline").startswith("Finished after") and page.locator(here + "button.fer-stop").is_disabled()
+    assert text(page, here + ".fer-headline").startswith("Finished after")
+    assert page.locator(here + "button.fer-stop").is_disabled()
     assert len(pixels(page, here + "img.fer-curves")) == len(pixels(page, here + "img.fer-samples")) == 1
 
     # The run of the notebook was stopped, and its panel says how to go on.
     page.evaluate("() => { document.querySelectorAll('.fer-monitor')[1].id = 'fer-own'; }")
     page.wait_for_function(SAYS, arg=["#fer-own button.fer-stop", "Stopped"])
-    assert "fer-synth resume" in text(page, "#fer-own .fer-status") and text(page, "#fer-own .fer-headline").startswith("GAN 1: step")
+    assert "fer-synth resume" in text(page, "#fer-own .fer-status")
+    assert text(page, "#fer-own .fer-headline").startswith("GAN 1: step")
     shot(page, "watch-training-stopped")
 
 
@@ -211,14 +241,16 @@ VISITS = {"inspect_images": inspect_images, "tune_thresholds": tune_thresholds, 
 
 
 def files(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts}
+    found = (p for p in folder.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
+    return {p.relative_to(folder).as_posix() for p in found}
 
 
 def go(where, name: str) -> None:
-    "Open a notebook, run it, and do what people do there. No cell fails, the console has no error, and no file is left behind."
+    """Open a notebook, run it, and do what people do there. No cell fails, the console has no error, and no
+    file is left behind."""
     if not (EXPLORE / f"{name}.ipynb").exists(): pytest.skip(f"nbs/explore/{name}.ipynb is not written yet")
-    before = files(where.home / "work")
-    page = visit(where, f"{name}.ipynb", LONG if name == "tour" else 300, height=2000)     # so high that nothing has to be scrolled
+    before, seconds = files(where.home / "work"), LONG if name == "tour" else 300
+    page = visit(where, f"{name}.ipynb", seconds, height=2000)     # so high that nothing has to be scrolled
     try:
         shot(page, name)
         with pictured(page, name): VISITS[name](page)
@@ -234,7 +266,8 @@ def pictured(page, name: str):
     try: yield
     except BaseException as e:
         shot(page, f"failed-{name}")
-        e.add_note(f"the panels say {page.locator('.fer-status').all_inner_texts()}, the console {page.errors}")
+        said = page.locator(".fer-status").all_inner_texts()
+        e.add_note(f"the panels say {said}, the console {page.errors}")
         raise
 
 
@@ -245,7 +278,8 @@ from pathlib import Path
 from fer_synth.widgets.monitor import TrainingMonitor
 from fer_synth.widgets.kit import recorded_run
 folder = Path(tempfile.mkdtemp()) / "growing"
-shutil.copytree(recorded_run(), folder, ignore=shutil.ignore_patterns("checkpoints", "predictions.npz", "metrics.json", "timings.json"))
+later = shutil.ignore_patterns("checkpoints", "predictions.npz", "metrics.json", "timings.json")
+shutil.copytree(recorded_run(), folder, ignore=later)
 lines = (folder / "stats.jsonl").read_text().splitlines()
 (folder / "stats.jsonl").write_text("\\n".join(lines[:30]) + "\\n")
 def grow():
@@ -261,4 +295,5 @@ monitor
 def write_monitor(path: Path) -> None:
     "A notebook that watches a run folder to which lines are added, as by a run in another process."
     import nbformat
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(GROWING.strip())], metadata=KERNEL), path)
+    cell = nbformat.v4.new_code_cell(GROWING.strip())
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), path)
