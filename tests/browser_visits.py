@@ -178,7 +178,7 @@ def tune_thresholds(page) -> None:
 
 def cell_of(sentence: str) -> tuple[str, str]:
     "The true and the predicted class that a sentence of the confusion explorer is about."
-    names = re.match(r"true (.+?), (?:said|predicted) (.+?):", sentence)
+    names = re.match(r"true (.+?), predicted (.+?):", sentence)
     assert names, sentence
     return names[1], names[2]
 
