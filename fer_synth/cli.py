@@ -277,8 +277,8 @@ def do_data(args: list[str]) -> None:
     "Print the class counts, duplicates, blanks and other facts of a data set; writes nothing."
     options = parse(DataOptions, args, "data")
     check_config(RunConfig(data=options.data))
-    from fer_synth.data.drawn import load_images
-    from fer_synth.data.faces import describe
+    from fer_synth.data.images import describe
+    from fer_synth.data.load import load_images
     print(describe(load_images(options.data)))
 
 # %% ../nbs/99_cli.ipynb #cc708a8d

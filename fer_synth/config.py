@@ -64,11 +64,11 @@ class WarmupConfig:
     features: Literal["classifier", "vgg19"] = "classifier"  # whose features; vgg19 needs its weights here
 
 # %% ../nbs/02_config.ipynb #ac9b4963
-Score = Literal["confidence", "calibrated", "margin", "agreement", "density"]
+Score = Literal["confidence", "calibrated", "margin", "view_consistency", "density"]
 
 # %% ../nbs/02_config.ipynb #30d1c235
 SCORES = {
-    "confidence": (0.0, 1.0), "calibrated": (0.0, 1.0), "margin": (-1.0, 1.0), "agreement": (0.0, 1.0),
+    "confidence": (0.0, 1.0), "calibrated": (0.0, 1.0), "margin": (-1.0, 1.0), "view_consistency": (0.0, 1.0),
     "density": (0.0, math.inf)}
 
 # %% ../nbs/02_config.ipynb #92f9f909

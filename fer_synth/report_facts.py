@@ -89,7 +89,7 @@ MEANINGS = {
     "density": ("density", "how deep among real {what} they lie; 1 is as deep as real ones"),
     "coverage": ("coverage %", "real {what} that have a generated one near"),
     "diversity": ("diversity %", "how different {what} of one class are; 100 is as different as real ones"),
-    "agreement": ("judge agreement %", "generated {what} that the judge assigns to the intended class"),
+    "judge_agreement": ("judge agreement %", "generated {what} that the judge assigns to the intended class"),
     "near_copies": ("near-copies %", "generated {what} that copy a training image, shifted or mirrored")}
 
 # %% ../nbs/78_report_facts.ipynb #8418ed02
@@ -103,7 +103,7 @@ def quality_table(r: Records) -> Table | None:
     what, found, rows = noun(r), r.measures["measures"], []
     for name, (title, meaning) in MEANINGS.items():
         if name not in found: continue
-        numbers = [cell(entry, "%" in title) for entry in (found[name], found[name]["floor"])]
+        numbers = [cell(entry, "%" in title) for entry in (found[name], found[name]["real"])]
         rows.append([title, *numbers, meaning.format(what=what)])
     for way, title in WAYS.items() if "cas" in r.measures else ():
         cas = [cell(r.measures["cas"][w]["accuracy"], True) for w in (way, "real_to_real")]

@@ -102,7 +102,7 @@ def peak_memory_gib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
 
-# %% ../nbs/04_runtime.ipynb #d1e72b84
+# %% ../nbs/04_runtime.ipynb #735af3b1
 def cache_folder() -> Path:
     "`$XDG_CACHE_HOME/fer_synth`, or `~/.cache/fer_synth`."
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"fer_synth"

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fer_synth import cli, experiment
+from fer_synth import cli
+from fer_synth.experiment import runs
 from fer_synth.config import DataConfig, UserError, check_config
 from fer_synth.data import load as room
 from fer_synth.data.batches import Batches, MirrorAndShift
@@ -118,7 +119,7 @@ def test_batches_do_not_keep_what_they_read(pair):
 
 
 def run(cfg, out):
-    return experiment.run(cfg, out, show=False)
+    return runs.run(cfg, out, show=False)
 
 
 def without(values, keys): return {k: v for k, v in values.items() if k not in keys}
@@ -155,7 +156,7 @@ def test_a_run_from_disk_is_resumed(source, tmp_path):
     first = metrics()
     shutil.rmtree(cache_folder())                  # may be deleted at any time
     (out/"metrics.json").unlink()
-    experiment.resume(out, show=False)
+    runs.resume(out, show=False)
     assert metrics() == first and open_stored(config(source)) is not None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_synth import experiment
+from fer_synth.experiment import runs
 from fer_synth.config import UserError, save_config
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.runtime import RunFolder, load_tensors
@@ -35,7 +35,7 @@ def weights(path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     "A tiny run that nothing disturbed."
-    return experiment.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs")/"whole", show=False)
+    return runs.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs")/"whole", show=False)
 
 
 def test_the_folder_is_complete(whole):
@@ -79,7 +79,7 @@ def test_test_rows_change_nothing_before_the_end(whole, tmp_path, monkeypatch):
         return replace(faces, images=images, hashes=hashes)
 
     monkeypatch.setattr(experiment, "load_images", changed)
-    other = experiment.run(tiny_wgan_gp(), tmp_path/"other", show=False)
+    other = runs.run(tiny_wgan_gp(), tmp_path/"other", show=False)
     assert stats(other) == stats(whole)
     assert (other/"selection.csv").read_bytes() == (whole/"selection.csv").read_bytes()
     for name in ("round-1.npz", "round-2.npz"): assert (other/"pool"/name).read_bytes() == (whole/"pool"/name).read_bytes()
@@ -95,7 +95,7 @@ def test_test_rows_change_nothing_before_the_end(whole, tmp_path, monkeypatch):
 
 KILLER = """
 import os, signal, sys
-from fer_synth import experiment
+from fer_synth.experiment import runs
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.training import gan
 stage, count, real = sys.argv[2], int(sys.argv[3]), gan.save_tensors
@@ -106,7 +106,7 @@ def save(path, *a, **k):
         if count < 0: os.kill(os.getpid(), signal.SIGKILL)
     return real(path, *a, **k)
 gan.save_tensors = save
-experiment.run(tiny_wgan_gp(), sys.argv[1], show=False)
+runs.run(tiny_wgan_gp(), sys.argv[1], show=False)
 """
 
 
@@ -117,7 +117,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(whole, tmp_path, stage, saves)
                           env=os.environ | {"OMP_NUM_THREADS": str(__import__("torch").get_num_threads())})
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path/"run"/"metrics.json").exists()
-    experiment.resume(tmp_path/"run", show=False)
+    runs.resume(tmp_path/"run", show=False)
     assert metrics(tmp_path/"run") == metrics(whole)
     for name in ("selection.csv", "predictions.npz"): assert (tmp_path/"run"/name).read_bytes() == (whole/name).read_bytes()
     assert stats(tmp_path/"run") == stats(whole)
@@ -128,7 +128,7 @@ def test_checkpoint_of_another_config(whole, tmp_path):
     cfg = tiny_wgan_gp()
     save_config(replace(cfg, gan=replace(cfg.gan, penalty=3.0)), copy/"config.json")
     with pytest.raises(UserError, match=r"belongs to another config: gan\.penalty was 10\.0 there and is 3\.0"):
-        experiment.resume(copy, show=False)
+        runs.resume(copy, show=False)
 
 
 def test_data_that_changed_under_a_run(whole, tmp_path):
@@ -136,7 +136,7 @@ def test_data_that_changed_under_a_run(whole, tmp_path):
     facts = RunFolder(copy).read("data.json")
     RunFolder(copy).json("data.json", facts | {"fingerprint": "0" * 16})
     with pytest.raises(UserError, match="not what it was"):
-        experiment.resume(copy, show=False)
+        runs.resume(copy, show=False)
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
@@ -149,10 +149,10 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
         "cuda": replace(cfg, device="quantum"),
     }
     for words, wrong in bad.items():
-        with pytest.raises(UserError, match=words if words != "cuda" else "quantum"): experiment.run(wrong, show=False)
+        with pytest.raises(UserError, match=words if words != "cuda" else "quantum"): runs.run(wrong, show=False)
     free = shutil.disk_usage(tmp_path)._replace(free=10 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda p: free)
-    with pytest.raises(UserError, match="free where"): experiment.run(cfg, tmp_path/"full", show=False)
+    with pytest.raises(UserError, match="free where"): runs.run(cfg, tmp_path/"full", show=False)
     assert not list(tmp_path.rglob("config.json")) and not (tmp_path/"full").exists()
 
 
@@ -160,7 +160,7 @@ def test_an_empty_class_is_a_warning(tmp_path):
     "A threshold that nothing reaches: the run ends, says so, and the augmented arm learns from real faces."
     cfg = tiny_wgan_gp()
     cfg = replace(cfg, rounds=replace(cfg.rounds, count=1), selection=replace(cfg.selection, threshold=1.0), compare=replace(cfg.compare, seeds=1))
-    m = metrics(experiment.run(cfg, tmp_path/"strict", show=False))
+    m = metrics(runs.run(cfg, tmp_path/"strict", show=False))
     short = [c for c, e in m["selection"]["rounds"][0]["classes"].items() if e["quota"]]
     assert len(short) == 4 and len(m["selection"]["warnings"]) >= 4
     assert m["arms"]["augmented"]["mean"] == m["arms"]["real"]["mean"]

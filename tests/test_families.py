@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fer_synth import experiment
+from fer_synth.experiment import results, runs
 from fer_synth.config import UserError, save_config
 from fer_synth.families import known
 from fer_synth.losses import GAME_LOSSES
@@ -51,21 +51,21 @@ def short(cfg, **gan):
 def test_a_made_up_family_runs_from_data_to_report(tmp_path, monkeypatch):
     monkeypatch.setitem(known.FAMILIES, "linear", Linear)
     cfg = short(tiny_wgan_gp(), family="linear", measure_every=3, measure_images=50)
-    path = experiment.run(cfg, tmp_path/"run", show=False)
+    path = runs.run(cfg, tmp_path/"run", show=False)
     assert "augmented" in json.loads((path/"metrics.json").read_text())["arms"]
-    assert experiment.generate(path, "happy", 2, tmp_path/"faces").exists()
+    assert results.generate(path, "happy", 2, tmp_path/"faces").exists()
     assert "linear" in make_report(path).read_text()
     assert {l["stage"] for l in map(json.loads, (path/"stats.jsonl").read_text().splitlines()) if "frechet" in l} == {"gan-1", "gan-2"}
 
 
 def test_an_unknown_family_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="did you mean 'cgan'"): experiment.run(short(tiny_wgan_gp(), family="cgam"), tmp_path/"run", show=False)
+    with pytest.raises(UserError, match="did you mean 'cgan'"): runs.run(short(tiny_wgan_gp(), family="cgam"), tmp_path/"run", show=False)
     assert not (tmp_path/"run").exists()
 
 
 def test_a_family_without_classes_trains_one_gan_for_each(tmp_path):
     cfg = short(tiny_wgan_gp(), family="vanilla", gen_width=8, critic_width=8)
-    path = experiment.run(cfg, tmp_path/"run", show=False)
+    path = runs.run(cfg, tmp_path/"run", show=False)
     assert len(list((path/"checkpoints").glob("gan-2-*.safetensors"))) == 5
     assert not any(k.startswith("ema/embed") for k in load_tensors(path/"checkpoints"/"gan-2-happy.safetensors")[0])
 
@@ -79,7 +79,7 @@ def facts(path):
 def test_cgan_stopped_in_the_middle_and_resumed_equals_one_that_was_not(tmp_path, monkeypatch):
     "With adaptive augmentation, measurements and the best generator kept: all of it is in the checkpoint."
     cfg = short(tiny_cgan())
-    whole = experiment.run(cfg, tmp_path/"whole", show=False)
+    whole = runs.run(cfg, tmp_path/"whole", show=False)
     family, stopped = known.FAMILIES["cgan"], []
 
     class Impatient(family):
@@ -90,9 +90,9 @@ def test_cgan_stopped_in_the_middle_and_resumed_equals_one_that_was_not(tmp_path
                 RunFolder(tmp_path/"again").request_stop()
 
     monkeypatch.setitem(known.FAMILIES, "cgan", Impatient)
-    with pytest.raises(Stopped): experiment.run(cfg, tmp_path/"again", show=False)
-    with pytest.raises(Stopped): experiment.resume(tmp_path/"again", show=False)
-    again = experiment.resume(tmp_path/"again", show=False)
+    with pytest.raises(Stopped): runs.run(cfg, tmp_path/"again", show=False)
+    with pytest.raises(Stopped): runs.resume(tmp_path/"again", show=False)
+    again = runs.resume(tmp_path/"again", show=False)
     assert stopped == [3, 1] and facts(again) == facts(whole)
     for name in ("gan-1", "gan-2"):
         a, b = (load_tensors(p/"checkpoints"/f"{name}.safetensors")[0] for p in (whole, again))
@@ -104,7 +104,7 @@ def test_the_pool_is_drawn_by_the_best_generator_when_that_is_asked_for(tmp_path
     "Measurements that only get worse: the first one of the last round is the best, and not the last."
     worse = iter(range(1, 100))
     monkeypatch.setattr(experiment, "make_measure", lambda *_: lambda gen: {"frechet": float(next(worse))})
-    path = experiment.run(cfg := short(tiny_cgan()), tmp_path/"run", show=False)
+    path = runs.run(cfg := short(tiny_cgan()), tmp_path/"run", show=False)
     tensors, notes = load_tensors(path/"checkpoints"/"gan-2.safetensors")
     assert notes["best_step"] == 3 and notes["step"] == 4
     member, = experiment.members(cfg, tuple(RunFolder(path).read("data.json")["classes"]))
@@ -127,14 +127,14 @@ def test_a_breakdown_says_what_is_good_and_how_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setitem(known.FAMILIES, "cgan", Fragile)
     with pytest.raises(UserError, match=r"gan-1 broke down at step 6: .* is not finite; the state of step 4 .*--slower 0.5"):
-        experiment.run(cfg, tmp_path/"run", show=False)
+        runs.run(cfg, tmp_path/"run", show=False)
     assert all(v.isfinite().all() for v in load_tensors(tmp_path/"run"/"checkpoints"/"gan-1.safetensors")[0].values())
-    path = experiment.resume(tmp_path/"run", show=False, slower=0.5)
+    path = runs.resume(tmp_path/"run", show=False, slower=0.5)
     folder, now = RunFolder.open(path)
     assert now.gan.lr_gen == cfg.gan.lr_gen / 2 and now.gan.lr_critic == cfg.gan.lr_critic / 2
     assert folder.read("changes.json") == [{"at": {"gan-1": 4}, "lr_gen": [cfg.gan.lr_gen, now.gan.lr_gen], "lr_critic": [cfg.gan.lr_critic, now.gan.lr_critic]}]
     assert (path/"metrics.json").exists()
-    with pytest.raises(UserError, match="slower is 0"): experiment.resume(path, show=False, slower=0)
+    with pytest.raises(UserError, match="slower is 0"): runs.resume(path, show=False, slower=0)
 
 
 @pytest.mark.parametrize("loss", ["hinge", "nonsaturating", "relativistic"])

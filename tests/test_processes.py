@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from browser import free_port
-from fer_synth import experiment
+from fer_synth.experiment import runs
 from fer_synth.families.known import FAMILIES
 from fer_synth.recipes import tiny_cgan
 from fer_synth.runtime import load_tensors
@@ -79,7 +79,7 @@ def test_a_run_by_the_launcher_keeps_one_set_of_records(tmp_path):
     assert done.stdout.count("Report: ") == 1 and (tmp_path/"two"/"report.html").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name != "tmp"] == ["two"] and not list((tmp_path/"tmp").glob("fer_synth-*")), "a private folder is left"
     lines = [json.loads(t) for t in (tmp_path/"two"/"stats.jsonl").read_text().splitlines()]
-    one = experiment.run(replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1)), tmp_path/"one", show=False)
+    one = runs.run(replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1)), tmp_path/"one", show=False)
     alone = [json.loads(t) for t in (one/"stats.jsonl").read_text().splitlines()]
     assert [(l["stage"], l["step"]) for l in lines] == [(l["stage"], l["step"]) for l in alone]
     first = [next(l for l in ls if l["stage"] == "gan-1") for ls in (lines, alone)]

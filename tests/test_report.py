@@ -229,10 +229,10 @@ def test_command_repeats_the_run(run):
 
 
 def test_the_page_shows_the_measures_beside_their_floor_and_the_trouble_of_the_training(tmp_path):
-    from fer_synth import experiment
+    from fer_synth.experiment import runs
     from fer_synth.recipes import tiny_cgan
     cfg = replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1))
-    path = experiment.run(cfg, tmp_path / "run", show=False)
+    path = runs.run(cfg, tmp_path / "run", show=False)
     metrics, found = json.loads((path / "metrics.json").read_text()), json.loads((path / "measures.json").read_text())
     (path / "metrics.json").write_text(json.dumps(metrics | {"training_warnings": ["gan-1, step 6: The generated faces are alike."]}))
     page = make_report(path).read_text()

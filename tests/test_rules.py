@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fer_synth import experiment
+from fer_synth.experiment import results, runs
 from fer_synth.config import SCORES, SelectionConfig, UserError, check_config, from_dict, to_dict
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.runtime import RunFolder
@@ -316,7 +316,7 @@ def ruled(tmp_path_factory):
     for name, threshold, prefer in (("view_consistency", 1., "made"), ("density", .8, "confident")):
         rule = SelectionRule(score=name, thresholds=dict.fromkeys(FIVE, threshold), prefer=prefer, target=130)
         path = rule.save(folder / f"{name}.json")
-        made[name] = experiment.run(short(), folder / name, show=False, rule=path), rule
+        made[name] = runs.run(short(), folder / name, show=False, rule=path), rule
     return made
 
 
@@ -347,14 +347,14 @@ def test_a_run_decides_by_its_rule(ruled, name):
 @pytest.mark.parametrize("name", ["view_consistency", "density"])
 def test_scores_can_be_taken_again(ruled, name):
     path, _ = ruled[name]
-    again, rows = experiment.score_again(path, name, device="cpu"), read_selection(path / "selection.csv")
+    again, rows = results.score_again(path, name, device="cpu"), read_selection(path / "selection.csv")
     seen = read_validation(path / "pool" / "validation-2.npz")
     recorded, slack = rows[name][rows["round"] == 2], {"view_consistency": 1 / 6, "density": .2}[name] + 1e-6
     for a, b in ((again["score"], recorded), (again["val_score"], seen["score"])):
         # another batch may round one view or one ball differently
         assert a.shape == b.shape and np.abs(a - b).max() <= slack and (a == b).mean() > .95
     np.testing.assert_array_equal(again["val_truth"], seen["truth"])
-    first = experiment.score_again(path, "confidence", 1, "cpu")
+    first = results.score_again(path, "confidence", 1, "cpu")
     assert first["score"].shape == (rows["round"] == 1).sum()
     probs = read_validation(path / "pool" / "validation-1.npz")["probs"]
     np.testing.assert_allclose(first["val_score"], probs, atol=1e-5)
@@ -368,7 +368,7 @@ def test_a_run_by_density_goes_on_where_it_was(ruled, tmp_path):
                "predictions.npz")
     for name in (*records, "metrics.json"): (copy / name).unlink()
     for p in (copy / "checkpoints").glob("compare-*"): p.unlink()
-    experiment.resume(copy, show=False)
+    runs.resume(copy, show=False)
     for name in records:
         assert (copy / name).read_bytes() == (path / name).read_bytes(), name
 
@@ -377,7 +377,7 @@ def test_calibrated_and_margin_runs(tmp_path):
     for name, line in (("calibrated", .2), ("margin", -.05)):
         cfg = short(score=name, threshold=line, min_precision=.21)
         cfg = replace(cfg, rounds=replace(cfg.rounds, count=1))
-        path = experiment.run(cfg, tmp_path / name, show=False)
+        path = runs.run(cfg, tmp_path / name, show=False)
         rows = read_selection(path / "selection.csv")
         table = RunFolder(path).read("metrics.json")["selection"]["rounds"][0]["classes"]
         least = np.array([table[c]["threshold"] for c in rows["intended"]])
@@ -393,13 +393,13 @@ def test_a_bad_rule_leaves_nothing_behind(tmp_path):
     for rule, words in ((lacking, "no threshold for 'angry'"), (other, "unknown class 'surprise'"),
                         (tmp_path / "none.json", "does not exist")):
         with pytest.raises(UserError, match=words):
-            experiment.run(short(), tmp_path / "run", show=False, rule=rule)
+            runs.run(short(), tmp_path / "run", show=False, rule=rule)
     assert not (tmp_path / "run").exists()
 
 
 def test_there_is_no_pool_yet(ruled):
     path, _ = ruled["density"]
     with pytest.raises(UserError, match="no pool of round 7"):
-        experiment.score_again(path, "margin", 7, "cpu")
+        results.score_again(path, "margin", 7, "cpu")
     with pytest.raises(UserError, match="did you mean 'margin'"):
-        experiment.score_again(path, "margn", 0, "cpu")
+        results.score_again(path, "margn", 0, "cpu")

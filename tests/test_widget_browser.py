@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import cdist
 
-from fer_synth import experiment
+from fer_synth.experiment import runs
 from fer_synth.config import UserError
 from fer_synth.data.batches import to_uint8
 from fer_synth.families.vanilla import PlainGenerator
@@ -334,7 +334,7 @@ def test_measuring_can_be_cancelled_and_leaves_the_order(show):
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     "A whole run of the tiny recipe."
-    return experiment.run(tiny_wgan_gp(), tmp_path_factory.mktemp("browser") / "tiny", show=False)
+    return runs.run(tiny_wgan_gp(), tmp_path_factory.mktemp("browser") / "tiny", show=False)
 
 
 def close(a, b):

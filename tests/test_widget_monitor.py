@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from records import make_records
 from test_experiment import metrics, stats
 
-from fer_synth import experiment
+from fer_synth.experiment import runs
 from fer_synth.config import UserError, save_config, write_atomic
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.runtime import RunFolder, Stopped
@@ -25,7 +25,7 @@ from fer_synth.widgets.monitor_state import MonitorState, Tail, stage_plan
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return experiment.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs") / "whole", show=False)
+    return runs.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs") / "whole", show=False)
 
 
 def line(n: int) -> dict: return {"stage": "gan-1", "step": n, "seconds": 0.5}
@@ -91,11 +91,11 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_numbers(whole, tmp_pat
             asked.append(monitor)
         return line
     monkeypatch.setattr(Stats, "log", watched)
-    with pytest.raises(Stopped): experiment.run(tiny_wgan_gp(), tmp_path / "run", show=False)
+    with pytest.raises(Stopped): runs.run(tiny_wgan_gp(), tmp_path / "run", show=False)
     assert asked[0].decision == "stop" and not (tmp_path / "run" / "stop").exists()
     asked[0].refresh()
     assert asked[0].state.phase() == "stopped" and not (tmp_path / "run" / "metrics.json").exists()
-    experiment.resume(tmp_path / "run", show=False)
+    runs.resume(tmp_path / "run", show=False)
     assert metrics(tmp_path / "run") == metrics(whole) and stats(tmp_path / "run") == stats(whole)
     assert (tmp_path / "run" / "selection.csv").read_bytes() == (whole / "selection.csv").read_bytes()
 
@@ -170,7 +170,7 @@ def test_the_plan_of_a_gan_for_each_class(tmp_path):
     cfg = tiny_wgan_gp()
     compare = replace(cfg.compare, seeds=1, bootstrap=50)
     cfg = replace(cfg, gan=replace(cfg.gan, per_class=True), compare=compare)
-    run = experiment.run(cfg, tmp_path / "run", show=False)
+    run = runs.run(cfg, tmp_path / "run", show=False)
     plan, lines = stage_plan(cfg, FIVE, sum(cfg.data.drawn_counts)), stats(run)
     assert [s for s, _ in plan] == list(dict.fromkeys(line["stage"] for line in lines))
     assert dict(plan) == {line["stage"]: line["step"] for line in lines}
@@ -187,10 +187,10 @@ def test_a_request_from_before_does_not_end_the_resumed_run(whole, tmp_path, mon
         if name == "gan-2": raise RuntimeError("power cut")
         return log(self, name, step, **numbers)
     monkeypatch.setattr(Stats, "log", dies)
-    with pytest.raises(RuntimeError): experiment.run(tiny_wgan_gp(), tmp_path / "run", show=False)
+    with pytest.raises(RuntimeError): runs.run(tiny_wgan_gp(), tmp_path / "run", show=False)
     monkeypatch.undo()
     RunFolder(tmp_path / "run").request_stop()
-    experiment.resume(tmp_path / "run", show=False)
+    runs.resume(tmp_path / "run", show=False)
     assert not (tmp_path / "run" / "stop").exists()
     assert metrics(tmp_path / "run") == metrics(whole) and stats(tmp_path / "run") == stats(whole)
 

@@ -17,8 +17,9 @@ from tqdm import tqdm
 from ..config import DataConfig, UserError
 from .drawn import drawn_faces
 from .images import ImageSet, SourceImages, choose_classes, content_hash, make_image_set
-from .rows import ArrayFile, Rows, cache_folder
+from .rows import ArrayFile, Rows
 from .sources import Item, list_items, open_members, printable
+from ..runtime import cache_folder
 
 # %% ../../nbs/13_data.load.ipynb #bcc2cf62
 _IMAGE_FORMATS = "JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"

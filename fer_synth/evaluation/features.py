@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from ..config import UserError
 from ..data.batches import to_float
-from ..losses import fill_from_file
+from ..models.features import fill_from_file
 from ..selection.scores import radii, squared_distances
 
 # %% ../../nbs/67_evaluation.features.ipynb #a36984f0

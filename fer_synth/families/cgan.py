@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from ..family_settings import CganConfig
-from ..settings import UserError
-from ..data.diffaug import Strength, augment_draws, certainty, diff_augment
+from ..data.diffaug import augment_draws, diff_augment
 from ..losses import GAME_LOSSES, default_gamma, squared_gradient_norm
 from ..models.blocks import AdaIN, UpBlock
 from ..processes import all_reduce_mean
 from ..runtime import seeded
+from ..settings import UserError
+from ..training.augment import AugmentProbability, overfitting_measure
 from ..training.objectives import Game
 from ..training.steps import arithmetic, use_bf16
 
@@ -107,8 +108,8 @@ class CGan(Game):
     def __init__(self, cfg: CganConfig, gen, critic, batches, seed: int, device, begun: int = 0, judge=None, sources=None):
         if cfg.projected: add_feature_critic(critic, judge, seed)
         super().__init__(cfg, gen, critic, batches, seed, device, begun, judge, sources)
-        self.strength = Strength(self.cfg.augment, self.cfg.augment_p).to(self.device)
-        self.modules["strength"], self.game = self.strength, GAME_LOSSES[self.cfg.loss]
+        self.augment = AugmentProbability(self.cfg.augment, self.cfg.augment_p).to(self.device)
+        self.modules["augment"], self.game = self.augment, GAME_LOSSES[self.cfg.loss]
         self.bf16 = use_bf16(self.cfg.precision, self.device)
         if self.batches: self.gamma = self.cfg.gamma or default_gamma(math.prod(self.batches.images.shape[1:]), self.batches.main)
     @staticmethod
@@ -121,7 +122,7 @@ class CGan(Game):
         f"draws_{kind}": augment_draws(n, random) for kind in ("real", "fake")}
     def see(self, x, inputs: dict, kind: str):
         "What the critic is shown of real or generated images."
-        return x if self.cfg.augment == "none" else diff_augment(x, inputs[f"draws_{kind}"], self.strength.value)
+        return x if self.cfg.augment == "none" else diff_augment(x, inputs[f"draws_{kind}"], self.augment.p)
     def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict:
         found = super().inputs(role, k, penalty_step)
         return found if role == "critic" else found | dict(zip("xy", self.batches[(k + 1) * self.cfg.critic_steps - 1]))
@@ -132,13 +133,13 @@ class CGan(Game):
         with arithmetic(self.bf16 and not penalty_step, self.device): real, fake = self.critic(both, torch.cat([y, y])).float().chunk(2)
         loss, numbers = self.game.critic(real, fake), {"gap": (real.mean() - fake.mean()).detach()}
         all_reduce_mean(middle := [(real.mean() + fake.mean()).detach() / 2])
-        all_reduce_mean(sure := [certainty(real.detach(), *middle)])
-        self.strength.update(*sure, self.cfg.batch)
+        all_reduce_mean(sure := [overfitting_measure(real.detach(), *middle)])
+        self.augment.update(*sure, self.cfg.batch)
         if penalty_step:
             r1, r2 = (s.mean() for s in squared_gradient_norm(torch.cat([real, fake]), both).chunk(2))
             numbers |= {"r1": r1.detach(), "r2": r2.detach()}
             loss = loss + self.gamma / 2 * self.cfg.penalty_every * (r1 + r2 if self.cfg.r2 else r1)
-        return loss, numbers | {"certainty": sure[0], "strength": self.strength.value.clone()}
+        return loss, numbers | {"r_t": sure[0], "p": self.augment.p.clone()}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
         y, real = inputs["y"], None
         with arithmetic(self.bf16, self.device):

@@ -4,6 +4,7 @@
 __all__ = ['FAMILIES', 'get_family', 'make_generator', 'make_critic']
 
 # %% ../../nbs/57_families.known.ipynb #46499081
+import torch
 from torch import nn
 from .cgan import CGan
 from .vanilla import Vanilla

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np, torch
 from torch import nn
 from ..data.batches import to_float, to_uint8
-from ..data.source_images import SourceImages
+from ..data.training_sources import TrainingSources
 from .blocks import latents_of, sample_latents
 from ..runtime import derive, rng
 from ..settings import UserError
@@ -35,7 +35,7 @@ class Sampler:
         self,
         gen: nn.Module,
         device="cpu",
-        sources: SourceImages | None = None,  # where source images are looked up
+        sources: TrainingSources | None = None,  # where source images are looked up
     ):
         self.gen, self.device, self.sources = gen, device, sources
     def images(self, request: Request) -> torch.Tensor:

@@ -30,11 +30,13 @@ class Pool:
     generators: np.ndarray # text (N,), hash of the generator
     score: np.ndarray | None = None  # float64 (N,), the score that decides; None when it is confidence
     round: int = 0         # which round, from 1; 0 when it belongs to none
+    sources: np.ndarray | None = None  # text (N,), hash of the training image that each began with; None: none did
     def save(self, path) -> Path:
         "Write the pool, whole or not at all; the same pool gives the same bytes."
         arrays = {"images": self.images, "labels": self.labels, "seeds": self.seeds, "probs": self.probs,
                   "generator": self.generators, "round": self.round}
         if self.score is not None: arrays["score"] = self.score
+        if self.sources is not None: arrays["sources"] = self.sources
         file = io.BytesIO()
         np.savez(file, **arrays)
         return write_atomic(path, file.getvalue())
@@ -45,10 +47,10 @@ class Pool:
     @classmethod
     def join(cls, pools: list) -> "Pool":
         "Several pools of a round as one."
-        names = ("images", "labels", "seeds", "probs", "generators")
-        arrays = [np.concatenate([getattr(p, name) for p in pools]) for name in names]
-        score = None if pools[0].score is None else np.concatenate([p.score for p in pools])
-        return cls(*arrays, score, pools[0].round)
+        arrays = {name: np.concatenate([getattr(p, name) for p in pools])
+                  for name in ("images", "labels", "seeds", "probs", "generators", "score", "sources")
+                  if getattr(pools[0], name) is not None}
+        return cls(**arrays, round=pools[0].round)
 
 # %% ../../nbs/62_selection.pools.ipynb #6d80f2c7
 def read_pool(
@@ -58,13 +60,13 @@ def read_pool(
     try:
         with np.load(path, allow_pickle=False) as f:
             arrays = [f[name] for name in ("images", "labels", "seeds", "probs", "generator")]
-            score = f["score"] if "score" in f else None
-            pool = Pool(*arrays, score, int(f["round"]))
+            score, sources = (f[name] if name in f else None for name in ("score", "sources"))
+            pool = Pool(*arrays, score, int(f["round"]), sources)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; the run has not made this pool yet, "
                         "or its folder is not complete.") from None
     except Exception as e: raise UserError(f"{path} is not a pool of a run ({e}).") from None
-    per_image = [*arrays, *([] if score is None else [score])]
+    per_image = [*arrays, *(a for a in (score, sources) if a is not None)]
     if pool.images.ndim != 4 or pool.images.dtype != np.uint8 or len({a.shape[:1] for a in per_image}) > 1:
         raise UserError(f"{path} is damaged: its arrays do not belong to the same images.")
     return pool
@@ -82,6 +84,7 @@ def selection_rows(
     kept,            # (N,) bool
     reasons,         # N words
     classes,         # class names, K
+    sources=None,    # hash of the training image that each candidate began with, (N,); None: none did
 ) -> dict:           # column name -> array (N,)
     "The table of one round, as columns."
     n, names = len(labels), np.array(classes, dtype=str)
@@ -97,11 +100,13 @@ def selection_rows(
         "predicted": names[scores["predicted"]],
         "margin": scores["margin"],
         "entropy": scores["entropy"],
+        **({} if sources is None else {"source": np.asarray(sources, dtype=str)}),
         **{s: np.asarray(scores[s], np.float64) for s in _EXTRA if s in scores},
         **{f"p_{name}": scores["probs"][:, k] for k, name in enumerate(classes)}}
 
 # %% ../../nbs/62_selection.pools.ipynb #ca72974c
 _TEXT = ("id", "intended", "generator", "decision", "reason", "predicted")
+_MAYBE_TEXT = ("source",)
 _WHOLE = ("round", "seed")
 
 # %% ../../nbs/62_selection.pools.ipynb #d70ed606
@@ -112,14 +117,14 @@ def write_selection(
 ) -> Path:
     "Write the tables of all rounds as one CSV file; numbers with six decimals."
     tables = [rows] if isinstance(rows, dict) else list(rows)
-    extra = [s for s in _EXTRA if tables and s in tables[0]]
+    extra = [s for s in _MAYBE_TEXT + _EXTRA if tables and s in tables[0]]
     header = ["id", "round", "intended", "seed", "generator", "decision", "reason", "confidence", "predicted",
               "margin", "entropy", *extra, *(f"p_{name}" for name in classes)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for table in tables:
-        plain = {name: table[name].tolist() for name in _TEXT + _WHOLE}
+        plain = {name: table[name].tolist() for name in _TEXT + _WHOLE + _MAYBE_TEXT if name in table}
         numbers = {name: [f"{v:.6f}" for v in table[name]] for name in header if name not in plain}
         columns = [(plain | numbers)[name] for name in header]
         writer.writerows(zip(*columns))
@@ -143,7 +148,7 @@ def read_selection(
             raise UserError(f"{path}: row {i} has {len(row)} cells, not {len(header)}; the file was damaged.")
     table = {}
     for name, column in zip(header, zip(*body) if body else [()] * len(header)):
-        kind = str if name in _TEXT else np.int64 if name in _WHOLE else np.float64
+        kind = str if name in _TEXT + _MAYBE_TEXT else np.int64 if name in _WHOLE else np.float64
         try: table[name] = np.array(column, dtype=str).astype(kind)
         except ValueError as e:
             raise UserError(f"{path}: column '{name}' holds something that is not a number ({e}).") from None

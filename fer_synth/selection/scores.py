@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np, torch
 from scipy.optimize import minimize_scalar
 from ..config import SCORES, UserError, closest
-from ..data.faces import ImageSet
+from ..data.images import ImageSet
 from ..training.classifier import judge_features, predict
 
 # %% ../../nbs/60_selection.scores.ipynb #eb4dfbe5

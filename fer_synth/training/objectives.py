@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 from torch import nn
 from ..data.batches import Batches
-from ..data.source_images import SourceImages
+from ..data.training_sources import TrainingSources
 from ..family_settings import AdversarialConfig
 from ..models.blocks import sample_latents
 from ..models.samplers import LatentSampler, Sampler
@@ -66,7 +66,7 @@ class Players(Objective):
         device,
         begun: int = 0,    # generator steps that these networks trained in earlier rounds
         judge=None,        # classifier of the real images, for a family that wants its features
-        sources: SourceImages | None = None,  # where an image-to-image family takes its source images from
+        sources: TrainingSources | None = None,  # where an image-to-image family takes its source images from
     ):
         self.cfg, self.gen, self.critic, self.batches = cfg, gen, critic, batches
         self.seed, self.device, self.begun, self.judge, self.sources = seed, device, begun, judge, sources

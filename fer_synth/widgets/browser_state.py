@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ..config import UserError, closest, write_atomic
 from ..data.drawn import FIVE, draw_faces
-from ..selection import score_pool
+from ..selection.scores import score_pool
 from .kit import Candidates, as_candidates, from_arrays
 
 # %% ../../nbs/85_widgets.browser_state.ipynb #300842ba

@@ -477,7 +477,7 @@ def how_far(
 NUMBERS = {"loss_critic": "loss of the critic", "loss_gen": "loss of the generator",
            "gap": "logit gap, real − generated", "penalty": "gradient penalty", "r1": "R1", "r2": "R2",
            "strength": "augmentation probability", "frechet": "Frechet distance",
-           "agreement": "judge agrees", "diversity": "diversity, real = 1",
+           "judge_agreement": "judge agrees", "diversity": "diversity, real = 1",
            "precision": "precision of the images", "recall": "recall of the images",
            "density": "density of the images", "coverage": "coverage of the images",
            "images_per_s": "images a second"}

@@ -12,7 +12,7 @@ import numpy as np, torch
 from torch.func import functional_call
 from ..config import UserError, load_config
 from ..data.batches import to_uint8
-from ..data.faces import ImageSet
+from ..data.images import ImageSet
 from ..experiment import draw, load_generator, load_judge, members, weights_hash
 from ..families.known import make_generator
 from ..models.blocks import AdaIN, to_sphere

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from ..config import SCORES, SelectionConfig, UserError, closest, load_config
 from ..recipes import RECIPES
-from ..selection import (RuleEvaluator, SelectionRule, blank, class_scores, fit_temperature, quotas,
-                                 read_selection, read_validation, suggest)
+from ..selection.pools import read_selection, read_validation
+from ..selection.rules import RuleEvaluator, SelectionRule, blank, quotas, suggest
+from ..selection.scores import class_scores, fit_temperature
 from .kit import Candidates, find_run, from_run, real_images, spoken_path
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #9ca2a7c9
@@ -112,7 +113,7 @@ def run_source(
     folder = find_run(folder)
     table, whole = from_run(folder), load_config(folder / "config.json")
     cfg = whole.selection
-    if cfg.score not in table.scores and cfg.score in ("agreement", "density"):
+    if cfg.score not in table.scores and cfg.score in ("view_consistency", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
     own_config = f"--config {spoken_path(folder / 'config.json')}"
@@ -148,11 +149,11 @@ def as_source(
 WORDS = {"confidence": "judge's probability of the intended class",
          "calibrated": "probability, calibrated on validation images",
          "margin": "probability minus that of the best other class",
-         "agreement": "share of six views that the judge agrees on",
+         "view_consistency": "share of six views that the judge agrees on",
          "density": "real images near by (1 is usual)"}
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #6a01f3be
-MEASURED = {"agreement": "six shifted and mirrored views of each image",
+MEASURED = {"view_consistency": "six shifted and mirrored views of each image",
             "density": "how near each image is to real ones"}
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #d2c74ce7
