@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['cell_text', 'card_facts', 'card_html', 'where_text', 'side_name', 'paste_image', 'draw_cell', 'draw_card',
-           'page_picture', 'Cell', 'Grid', 'put', 'in_rows', 'FilterBar', 'show_filters', 'set_range', 'PageBar',
-           'DecideBar', 'Card', 'SideBySide']
+           'page_picture', 'Cell', 'Grid', 'put', 'in_rows', 'FilterBar', 'connect_filters', 'show_filters',
+           'set_range', 'PageBar', 'DecideBar', 'Card', 'SideBySide']
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #4b1e90d6
 import html
@@ -291,21 +291,10 @@ class FilterBar:
             in_rows(self.label, self.kept, self.reason, self.round, self.mine),
             in_rows(self.score, self.range, self.sort, self.direction, self.clear, self.refresh)])
         with panel.quietly(): self.sync()
-        self.connect()
+        connect_filters(self)
     def drop(self, text: str, name: str, width: str = "180px") -> widgets.Dropdown:
         "A dropdown whose options come later."
         return labelled(widgets.Dropdown(options=["…"]), text, width, f"fer-{name}")
-    def connect(self) -> None:
-        "Say what each control does."
-        panel, state = self.panel, self.state
-        for name in ("label", "reason", "round"): self.listen(name, lambda v: None if v == self.ALL else v)
-        for name, words in self.YES.items(): self.listen(name, words.get)
-        panel.bind(self.score, lambda v: panel.filter(score=v, low=None, high=None))
-        panel.bind(self.range, self.narrow)
-        panel.bind(self.sort, lambda v: panel.sort(v, state.descending))
-        panel.bind(self.direction, lambda v: panel.sort(state.sort, v == "descending"))
-        panel.press(self.clear, panel.show_all)
-        panel.press(self.refresh, panel.again)
     def listen(self, name: str, meaning) -> None:
         "Filter by a dropdown; `meaning` turns its value into that of the filter's field."
         self.panel.bind(getattr(self, name), lambda v: self.panel.filter(**{name: meaning(v)}))
@@ -316,6 +305,21 @@ class FilterBar:
     def sync(self) -> None:
         "Show what the state says; called when nobody listens."
         show_filters(self, self.state, offer_distance=not self.panel.real.why)
+
+# %% ../../nbs/87_widgets.browser_parts.ipynb #6d0ab84e
+def connect_filters(
+    bar: FilterBar,
+) -> None:
+    "Say what each control of filters and order does."
+    panel, state = bar.panel, bar.state
+    for name in ("label", "reason", "round"): bar.listen(name, lambda v: None if v == bar.ALL else v)
+    for name, words in bar.YES.items(): bar.listen(name, words.get)
+    panel.bind(bar.score, lambda v: panel.filter(score=v, low=None, high=None))
+    panel.bind(bar.range, bar.narrow)
+    panel.bind(bar.sort, lambda v: panel.sort(v, state.descending))
+    panel.bind(bar.direction, lambda v: panel.sort(state.sort, v == "descending"))
+    panel.press(bar.clear, panel.show_all)
+    panel.press(bar.refresh, panel.again)
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #c7b6137d
 def show_filters(
