@@ -463,7 +463,7 @@ def section_measures(r: Records) -> str:
         rows.append([title, *cas.values(), "accuracy of a classifier (CAS)"])
     what = f"{r.measures['images']:,} new faces of the last generators, not selected, against validation faces."
     return section("How good the faces are", para(what), table(
-        ["measure", "generated", "real", "what it says"], rows, "Measures beside the real reference: what real training images score"), advice)
+        ["measure", "generated", "real", "what it says"], rows, "Measures beside those of real training images"), advice)
 
 # %% ../nbs/82_report.ipynb #948fff3f
 MEASURES = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
