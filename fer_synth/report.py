@@ -42,6 +42,7 @@ caption { text-align: left; color: var(--soft); padding-bottom: .3rem; font-size
 th, td { padding: 5px 14px 5px 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap;
   vertical-align: top }
 .words td:last-child { white-space: normal; min-width: 8em } thead th { color: var(--soft) }
+.numbers td, .numbers th + th { text-align: right; padding: 5px 0 5px 24px }
 .warn { background: var(--warn); border-radius: 8px; padding: 12px 16px; font-size: .95rem; margin: 0 0 1rem }
 .warn ul { margin: .4rem 0 0; padding-left: 1.2rem }
 pre { background: var(--card); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: .88rem }
@@ -54,7 +55,7 @@ details { margin: 0 0 .8rem } summary { cursor: pointer; font-weight: 600; paddi
 PIECES = """
 {% macro table(t) %}{% if t %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ t.caption or t.head[0] }}">
-<table{% if t.wordy %} class="words"{% endif %}>
+<table{% if t.wordy %} class="words"{% elif t.numeric %} class="numbers"{% endif %}>
 {% if t.caption %}<caption>{{ t.caption }}</caption>{% endif %}
 <thead><tr>{% for title in t.head %}<th scope="col">{{ title }}</th>{% endfor %}</tr></thead>
 <tbody>

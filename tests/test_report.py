@@ -12,8 +12,10 @@ from records import FIVE, make_records
 
 from fer_synth import report
 from fer_synth.config import UserError
-from fer_synth.evaluation.compare import sentence
-from fer_synth.report import PICTURES, affordable, make_figures, make_report, pct, read_records, span
+from fer_synth.report import make_report
+from fer_synth.report_pictures import PICTURES, affordable, make_figures
+from fer_synth.run_records import read_records
+from fer_synth.words import pct, sentence, span
 
 
 class Page(HTMLParser):
@@ -86,11 +88,14 @@ def test_images_are_described_and_sized(run):
 
 
 def test_numbers_of_the_records(run):
-    text, metrics = Page((run / "report.html").read_text()).text, json.loads((run / "metrics.json").read_text())
-    assert sentence(metrics["differences"], metrics["arms"]).split(": ")[1] in text
-    for arm, e in metrics["arms"].items():
+    text = Page((run / "report.html").read_text()).text
+    metrics = json.loads((run / "metrics.json").read_text())
+    answer = sentence(metrics["differences"], metrics["arms"], what="faces")
+    assert answer.split(": ")[1].replace(" -", " −") in text
+    for e in metrics["arms"].values():
         for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
-            assert f"{pct(e['mean'][name])} [{pct(e['interval'][name][0])}, {pct(e['interval'][name][1])}]" in text
+            low, high = e["interval"][name]
+            assert f"{pct(e['mean'][name])} [{pct(low)}, {pct(high)}]" in text
         assert all(pct(v) in text for v in e["mean"]["recall"].values()) and f"{e['mean']['nll']:.3f}" in text
     assert all(span(d) in text for d in metrics["differences"])
     assert all(w in text for w in metrics["selection"]["warnings"])
@@ -104,22 +109,27 @@ def test_same_records_same_page(run, copy):
     assert make_report(copy).read_bytes() == (run / "report.html").read_bytes()
     paths = sorted((copy / "figures").iterdir())
     assert all(p.read_bytes() == (run / "figures" / p.name).read_bytes() for p in paths)
-    assert {p.name for p in paths} == {n + end for n in PICTURES for end in (".png", "-phone.png")}   # nothing half-written stays behind
-    assert all(Image.open(p).width == (1800 if "-phone" not in p.name else 720) for p in paths if "recall" not in p.name)
+    expected = {n + end for n in PICTURES for end in (".png", "-phone.png")}
+    assert {p.name for p in paths} == expected      # nothing half-written stays behind
+    for p in paths:
+        if "recall" in p.name: continue
+        with Image.open(p) as picture: assert picture.width == (1800 if "-phone" not in p.name else 720)
 
 
-def test_faces_are_enlarged_by_whole_pixels(run):
-    "A face of the pool stands in the picture pixel for pixel, twice as large an even number of times."
+def test_images_are_enlarged_by_whole_pixels(run):
+    "A generated image stands in the picture pixel for pixel, enlarged by a whole number."
     records = read_records(run)
-    with Image.open(run / "figures" / "faces-generated.png") as f: sheet = np.asarray(f.convert("RGB"))[..., 0]
-    face = records.samples[-1]["images"][0, 0, 0]
-    big = face.repeat(6, 0).repeat(6, 1)
+    with Image.open(run / "figures" / "faces-generated.png") as f:
+        sheet = np.asarray(f.convert("RGB"))[..., 0]
+    image = records.samples[-1]["images"][0, 0, 0]
+    big = image.repeat(6, 0).repeat(6, 1)
     starts = np.argwhere(sheet[:150, :60] == big[0, 0])
     assert any((sheet[y:y + 192, x:x + 192] == big).all() for y, x in starts)
 
 
-@pytest.mark.parametrize("name", ["config.json", "env.json", "data.json", "stats.jsonl", "metrics.json", "predictions.npz", "selection.csv",
-                                  "pool/round-2.npz", "samples/real.png"])
+@pytest.mark.parametrize("name", [
+    "config.json", "env.json", "data.json", "stats.jsonl", "metrics.json", "predictions.npz", "selection.csv",
+    "pool/round-2.npz", "samples/real.png"])
 def test_missing_record(copy, name):
     (copy / "report.html").unlink()
     (copy / name).unlink()
@@ -127,8 +137,9 @@ def test_missing_record(copy, name):
     assert not (copy / "report.html").exists()
 
 
-@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.json", "predictions.npz", "pool/round-2.npz",
-                                  "samples/gan-1-000050.png"])
+@pytest.mark.parametrize("name", [
+    "config.json", "env.json", "metrics.json", "predictions.npz", "pool/round-2.npz",
+    "samples/gan-1-000050.png"])
 def test_damaged_record(copy, name):
     data = (copy / name).read_bytes()
     (copy / name).write_bytes(data[:len(data) // 2])
@@ -186,18 +197,21 @@ def test_classifier_alone(tmp_path):
 
 def test_nothing_kept(tmp_path):
     page = page_of(make_records(tmp_path / "run", threshold=1.0, rounds=1))
-    assert "no generated face was kept" in page.text and "Not shown" not in page.text
+    assert "no generated faces were kept" in page.text and "Not shown" not in page.text
     assert "none of" in page.text                                   # the warnings with their advice
 
 
 def test_many_rgb_classes(tmp_path):
-    "Twelve classes in colour, one GAN for each: the page stays small enough to mail, and every picture is there."
+    "Twelve classes in colour, a GAN for each: the page stays small, and every picture is there."
     names = tuple(f"emotion {i}" for i in range(12))
-    run = make_records(tmp_path / "run", classes=names, channels=3, size=48, per_class=True, rounds=1, seeds=2, made=30)
+    large = {"channels": 3, "size": 48, "per_class": True}
+    run = make_records(tmp_path / "run", classes=names, rounds=1, seeds=2, made=30, **large)
     records, page = read_records(run), page_of(run)
-    assert records.samples[0]["images"].shape == (12, 8, 3, 48, 48) and records.samples[-1]["when"] == "round 1\nstep 250"
+    assert records.samples[0]["images"].shape == (12, 8, 3, 48, 48)
+    assert records.samples[-1]["when"] == "round 1\nstep 250"
     assert len(page.all("img")) == len(PICTURES) and (run / "report.html").stat().st_size < 2_600_000
-    assert len(page.all("source")) >= sum(p.colours > 0 for p in PICTURES.values())      # charts keep their form for phones
+    charts = sum(p.colours > 0 for p in PICTURES.values())
+    assert len(page.all("source")) >= charts      # charts keep their form for phones
 
 
 def test_real_faces_only_when_drawn(tmp_path, run):
@@ -215,30 +229,49 @@ def test_phone_pictures_give_way(run):
 
 
 def test_claims_need_five_seeds(tmp_path, quick):
-    assert "Fewer than five seeds" in page_of(make_records(tmp_path / "three", rounds=1)).text
-    assert "Fewer than five seeds" not in page_of(make_records(tmp_path / "five", rounds=1, seeds=5, gain=.6)).text
+    few = make_records(tmp_path / "few", rounds=1)
+    enough = make_records(tmp_path / "enough", rounds=1, seeds=5, gain=.6)
+    assert "Fewer than five seeds" in page_of(few).text
+    assert "Fewer than five seeds" not in page_of(enough).text
 
 
 def test_command_repeats_the_run(run):
     "The command on the page is one that the command line understands, and gives the same config."
     cli = pytest.importorskip("fer_synth.cli")
-    words = re.search(r"fer-synth run (--config \S+)", Page((run / "report.html").read_text()).text)[1].split()
+    page = Page((run / "report.html").read_text())
+    words = re.search(r"fer-synth run (--config \S+)", page.text)[1].split()
     words[1] = str(run.parent / words[1])
     assert cli.starting_config(words) == read_records(run).cfg
     assert FIVE == tuple(read_records(run).classes)
 
 
-def test_the_page_shows_the_measures_beside_their_floor_and_the_trouble_of_the_training(tmp_path):
+def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path):
+    "The texts speak of images unless the data are known to be faces."
+    leaves = make_records(
+        tmp_path / "leaves", classes=("oak", "birch"), source="leaves.zip", rounds=1, threshold=.99)
+    text = make_report(leaves).read_text()
+    described = " ".join(image["alt"] for image in Page(text).all("img"))
+    for shown in (Page(text).text, described):
+        assert "face" not in shown.lower() and "images" in shown
+    assert "images kept" in Page(text).text              # the warnings of the selection are among them
+    faces = make_records(tmp_path / "faces", source="fer2013.zip", rounds=1)
+    assert "generated faces" in page_of(faces).text
+
+
+def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(tmp_path):
     from fer_synth.experiment import runs
     from fer_synth.recipes import tiny_cgan
     cfg = replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1))
     path = runs.run(cfg, tmp_path / "run", show=False)
-    metrics, found = json.loads((path / "metrics.json").read_text()), json.loads((path / "measures.json").read_text())
-    (path / "metrics.json").write_text(json.dumps(metrics | {"training_warnings": ["gan-1, step 6: The generated faces are alike."]}))
+    metrics = json.loads((path / "metrics.json").read_text())
+    found = json.loads((path / "measures.json").read_text())
+    warning = "gan-1, step 6: The generated faces are alike."
+    (path / "metrics.json").write_text(json.dumps(metrics | {"training_warnings": [warning]}))
     page = make_report(path).read_text()
     assert "The generated faces are alike." in page and "How good the faces are" in page
     row = re.search(r"<t[hd][^>]*>Frechet distance</t[hd]>(.*?)</tr>", page, re.S)[1]
     shown = [float(v) for v in re.findall(r">([\d.]+) ±", row)]
-    assert shown == pytest.approx([found["measures"]["frechet"]["value"], found["measures"]["frechet"]["real"]["value"]], rel=.2)
-    (path / "measures.json").unlink()                     # an older run has none, and its page is drawn all the same
+    frechet = found["measures"]["frechet"]
+    assert shown == pytest.approx([frechet["value"], frechet["real"]["value"]], rel=.2)
+    (path / "measures.json").unlink()                     # an older run has none, and still gets its page
     assert "Frechet distance</t" not in make_report(path).read_text()
