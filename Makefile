@@ -55,7 +55,7 @@ docs: $(DEV)
 	$(BIN)/python tools/docs.py $(ARGS)
 
 bench: $(RUNTIME)
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python tools/bench.py $(ARGS)
 
 prepare: $(DEV)
 	$(BIN)/nbdev_export

@@ -1,12 +1,12 @@
 """How fast is training here, against a plain loop and against the machine's roof?
 
-    python benchmarks/bench.py [--seconds 8] [--repeats 3] [--only classifier cgan]
-    python benchmarks/bench.py --profile cgan      # where a step's time goes, operator by operator
+    python tools/bench.py [--seconds 8] [--repeats 3] [--only classifier cgan]
+    python tools/bench.py --profile cgan      # where a step's time goes, operator by operator
 
 The classifier of the original work, and one training step of each family of GANs, in fer_synth's loop and in a plain one: the same networks and
 losses, but the default memory layout and allocator, and a DataLoader with two workers; cgan's loop also in bfloat16. Each measurement runs in
 a process of its own, since the allocator is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits
-all of them. Writes benchmarks/RESULTS.md, unless --only left something out. bfloat16 is left out on a processor without instructions for it.
+all of them. Writes tools/results/training-speed.md, unless --only left something out. bfloat16 is left out on a processor without instructions for it.
 """
 import argparse
 import itertools
@@ -193,7 +193,7 @@ def main() -> None:
                      f"{100 * middle(key, lambda v: v['rate'] * v['gflop'] / v['roof']):.0f} % | {middle(key, lambda v: v['peak']):.2f} | {middle(key, lambda v: v['start']):.1f} |")
     roofs = [v["roof"] for vs in found.values() for v in vs]
     text = "\n".join([*lines, "", f"The roof, a matrix product of 2048x2048, was {min(roofs):.0f} to {max(roofs):.0f} GFLOP/s."]) + "\n"
-    if len(o.only) == len(KINDS): Path(__file__).with_name("RESULTS.md").write_text(text)
+    if len(o.only) == len(KINDS): (Path(__file__).parent / "results" / "training-speed.md").write_text(text)
     print("\n" + text)
 
 

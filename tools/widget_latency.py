@@ -1,4 +1,4 @@
-"""How fast do the widgets answer? `python benchmarks/widgets.py [--browser] [--repeats 9]` writes benchmarks/WIDGETS.md.
+"""How fast do the widgets answer? `python tools/widget_latency.py [--browser] [--repeats 9]` writes tools/results/widget-latency.md.
 
 The first table is the time from setting a control's value to the pictures being handed over, in Python alone. With --browser there is a second one, from
 a JupyterLab in Chromium: from the event in the page (a key, a click, a choice) until the last picture that it changed is decoded, the last word is there, and
@@ -157,7 +157,7 @@ def main() -> None:
     given = options.parse_args()
     load, n = os.getloadavg()[0], given.repeats
     found = {pool: browser_times(pool, n) | tuner_times(pool, n) | confusion_times(pool, n) for pool in POOLS}
-    command = "python benchmarks/widgets.py" + " --browser" * given.browser
+    command = "python tools/widget_latency.py" + " --browser" * given.browser
     lines = ["", f"Rows of the confusion explorer are test rows. Made by `{command}`.", "",
              "From a control's new value to the pictures being handed over, in Python alone, one thread:", *table(found)]
     if given.browser:
@@ -165,7 +165,7 @@ def main() -> None:
     lines[0] = (f"Milliseconds, median (worst) of {n}; {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
                 f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end.")
     text = "\n".join([*lines, ""])
-    Path(__file__).with_name("WIDGETS.md").write_text(text)
+    (Path(__file__).parent / "results" / "widget-latency.md").write_text(text)
     print(text)
 
 
