@@ -2,7 +2,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -228,11 +227,8 @@ def test_command_repeats_the_run(run):
     assert FIVE == tuple(read_records(run).classes)
 
 
-def test_the_page_shows_the_measures_beside_their_floor_and_the_trouble_of_the_training(tmp_path):
-    from fer_synth import experiment
-    from fer_synth.recipes import tiny_cgan
-    cfg = replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1))
-    path = experiment.run(cfg, tmp_path / "run", show=False)
+def test_the_page_shows_the_measures_beside_their_floor_and_the_trouble_of_the_training(shared_run, tmp_path):
+    path = shutil.copytree(shared_run("tiny_cgan"), tmp_path / "run")
     metrics, found = json.loads((path / "metrics.json").read_text()), json.loads((path / "measures.json").read_text())
     (path / "metrics.json").write_text(json.dumps(metrics | {"training_warnings": ["gan-1, step 6: The generated faces are alike."]}))
     page = make_report(path).read_text()

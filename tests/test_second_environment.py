@@ -1,8 +1,8 @@
 """The widgets with the versions of Colab: ipywidgets 7.7.1 and IPython 7.34.
 
 A second environment holds these and what they need; the rest, PyTorch above all, it borrows from the
-environment of this test. FER_SECOND_ENV names a folder that keeps it for the next time. What no widget takes part
-in is not done again there: `once` marks such tests, and the runs are those that the other tests made."""
+environment of this test. FER_SECOND_ENV names a folder that keeps it for the next time. What no widget takes
+part in is not done again there: `once` marks such tests, and the runs are those that the other tests made."""
 import json
 import os
 import re
@@ -23,8 +23,8 @@ COLAB = {     # as published in August 2026, with Python 3.13
     "scipy": "1.16.3", "matplotlib": "3.10.0", "seaborn": "0.13.2", "safetensors": "0.8.0"}
 PIP = (sys.executable, "-m", "pip", "--python")
 QUIET = ("--no-input", "--disable-pip-version-check")
-# ipywidgets 7 asks for widgetsnbextension 3, which asks for the notebook server and all of JupyterLab; no server
-# is needed here.
+# ipywidgets 7 asks for widgetsnbextension 3, and that for the notebook server and all of JupyterLab; here no
+# server is needed.
 STEPS = (["ipython==7.34.0", "ipykernel==6.17.1", "ipython_genutils"],
          ["--no-deps", "ipywidgets==7.7.1", "widgetsnbextension==3.6.10"])
 NO_INDEX = ("from versions: none", "NewConnectionError", "ConnectTimeout", "Max retries exceeded",

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import cdist
 
-from fer_synth import experiment
 from fer_synth.data.batches import to_uint8
 from fer_synth.config import UserError
-from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.widgets import browser as wb
 from fer_synth.widgets.browser import BrowserState, Decisions, ImageBrowser, Neighbours
 from fer_synth.widgets.parts import Candidates, from_arrays
@@ -278,12 +276,6 @@ def test_measuring_can_be_cancelled_and_leaves_the_order(show):
 
 
 # ---- generators -------------------------------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
-    "A whole run of the tiny recipe."
-    return experiment.run(tiny_wgan_gp(), tmp_path_factory.mktemp("browser") / "tiny", show=False)
-
 
 def close(a, b): return np.abs(a.astype(int) - b.astype(int)).max() <= 1           # another batch size may round otherwise
 
