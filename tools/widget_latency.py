@@ -1,10 +1,10 @@
 """How fast do the widgets answer?
 
-`python tools/widget_latency.py [--browser] [--repeats 9]` writes tools/results/widget-latency.md. The first table
-is the time from setting a control's value to the pictures being handed over, in Python alone. With --browser
-there is a second one, from a JupyterLab in Chromium: from the event in the page (a key, a click, a choice) until
-the last picture that it changed is decoded, the last word is there, and both are drawn: the way to the kernel
-and back is in it.
+`python tools/widget_latency.py [--browser] [--repeats 9]` writes tools/results/widget-latency.md. The first
+table is the time from setting a control's value to the pictures being handed over, in Python alone. With
+--browser there is a second one, from a JupyterLab in Chromium: from the event in the page (a key, a click, a
+choice) until the last picture that it changed is decoded, the last word is there, and both are drawn: the way
+to the kernel and back is in it.
 """
 import argparse
 import os
