@@ -11,7 +11,8 @@ import pytest
 import runs
 
 # The groups that take longest come first, so that no worker is left alone with one of them at the end.
-LONGEST = ("browser", "second environment", "processes", "test_big_data")
+LONGEST = ("browser", "test_report", "second environment", "test_big_data", "test_widget_monitor",
+           "test_experiment", "processes")
 
 
 def group(item) -> str:
@@ -20,12 +21,14 @@ def group(item) -> str:
     return mark.args[0] if mark.args else mark.kwargs["name"]
 
 
+@pytest.hookimpl(tryfirst=True)      # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items) -> None:
     "A test without a group belongs to that of its file; groups are put in order."
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(Path(item.fspath).stem))
-    items.sort(key=lambda item: LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST))
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(group(item), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
