@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 PORT ?= 8866
+WORKERS ?= 2
 
 SHELL := /bin/bash
 BIN := $(VENV)/bin
@@ -18,12 +19,13 @@ SHOW := awk '/^ *Downloading .*[MG]B\)/ {print "  " $$2, $$3, $$4; fflush()} /^I
 INSTALL = set -o pipefail; $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt \
 	  -e '.$(1)' 2>&1 | tee $(LOG) | $(SHOW) || { grep -v '^WARNING' $(LOG) | tail -n 20; echo "The installation failed; all of it is in $(LOG)."; exit 1; }
 
-.PHONY: help demo test env lab app docs bench readme prepare
+.PHONY: help demo test lint env lab app docs bench readme prepare
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole job on drawn faces; ends with the path of its report (ARGS='--seed 1' adds options)"
-	@echo "make test     every notebook, then pytest"
+	@echo "make test     every notebook, then pytest, in $(WORKERS) processes"
+	@echo "make lint     the style of notebooks, tests and tools (ruff)"
 	@echo "make lab      JupyterLab, opened on the notebooks"
 	@echo "make app      the notebooks of nbs/explore as pages without code (Voila); prints their address"
 	@echo "make docs     every notebook as a page, in _docs/index.html"
@@ -31,14 +33,18 @@ help:
 	@echo "make prepare  after an edit: export the modules, clean the notebooks, write README.md"
 	@echo "make readme   write README.md from nbs/index.ipynb"
 	@echo "make env      only the environment of 'make test'"
-	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV), PORT=$(PORT) of 'make app'"
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV), PORT=$(PORT) of 'make app', WORKERS=$(WORKERS) of 'make test'"
 
 demo: $(RUNTIME)
 	@$(BIN)/fer-synth demo $(ARGS)
 
+# pytest runs the tour, in JupyterLab or, where there is no browser, in a kernel alone.
 test: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/python -m pytest -q $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --skip_file_glob tour.ipynb
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check $(ARGS)
 
 env: $(DEV)
 
@@ -55,7 +61,7 @@ docs: $(DEV)
 	$(BIN)/python tools/docs.py $(ARGS)
 
 bench: $(RUNTIME)
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python tools/bench.py $(ARGS)
 
 prepare: $(DEV)
 	$(BIN)/nbdev_export

@@ -32,10 +32,16 @@ def rooms(monkeypatch, tmp_path):
         return called
 
     fakes = {
-        "experiment": dict(run=note("run", lambda cfg, out: out), resume=note("resume", lambda out: out),
-                           generate=note("generate", lambda run, name, n, out: out), baseline=note("baseline", lambda cfg, n, out: ("a table", out))),
-        "report": dict(make_report=note("make_report", lambda run: run / "report.html")),
-        "data": {}, "data.load": dict(load_images=note("load_images", lambda cfg: "faces")), "data.images": dict(describe=note("describe", lambda faces: "facts")),
+        "experiment": {
+            "run": note("run", lambda cfg, out: out),
+            "resume": note("resume", lambda out: out),
+            "generate": note("generate", lambda run, name, n, out: out),
+            "baseline": note("baseline", lambda cfg, n, out: ("a table", out)),
+        },
+        "report": {"make_report": note("make_report", lambda run: run / "report.html")},
+        "data": {},
+        "data.drawn": {"load_images": note("load_images", lambda cfg: "faces")},
+        "data.faces": {"describe": note("describe", lambda faces: "facts")},
     }
     for name, members in fakes.items():
         module = types.ModuleType("fer_synth." + name)
@@ -46,10 +52,11 @@ def rooms(monkeypatch, tmp_path):
     return types.SimpleNamespace(calls=calls, experiment=sys.modules["fer_synth.experiment"])
 
 
-def shell(*words, **kwargs):
+def shell(*words, **more):
     "Run the command in a process of its own."
-    return subprocess.run([sys.executable, "-c", "import sys; from fer_synth.cli import main; sys.exit(main())", *words],
-                          capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, **kwargs)
+    command = [sys.executable, "-c", "import sys; from fer_synth.cli import main; sys.exit(main())", *words]
+    quiet = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+    return subprocess.run(command, timeout=120, **quiet, **more)
 
 
 def changed(recipe: str, cfg: RunConfig) -> dict:
@@ -58,14 +65,17 @@ def changed(recipe: str, cfg: RunConfig) -> dict:
 
 
 def is_one_sentence(text: str) -> bool:
-    return text.startswith("fer-synth: ") and text.count("\n") == 1 and len(text) > 25 and not re.search(r"Traceback|[│╭─]|\?\.$", text)
+    if not text.startswith("fer-synth: ") or text.count("\n") != 1: return False
+    return len(text) > 25 and not re.search(r"Traceback|[│╭─]|\?\.$", text)
 
 
 def test_run_changes_the_named_fields_of_the_recipe_only(rooms, capsys):
-    assert cli.main(["run", *TINY, "--seed", "3", "--data", "faces.zip", "--data.size=24", "--gan.per-class", "--skip-bad", "--out", "here"]) == 0
+    words = ["--seed", "3", "--data", "faces.zip", "--data.size=24", "--gan.per-class", "--skip-bad"]
+    assert cli.main(["run", *TINY, *words, "--out", "here"]) == 0
     name, cfg, out = rooms.calls[0]
     assert name == "run" and out == Path("here") and type(cfg) is RunConfig
-    assert changed("tiny_wgan_gp", cfg) == {"seed": 3, "data.source": "faces.zip", "data.size": 24, "data.skip_bad": True, "gan.per_class": True}
+    assert changed("tiny_wgan_gp", cfg) == {
+        "seed": 3, "data.source": "faces.zip", "data.size": 24, "data.skip_bad": True, "gan.per_class": True}
     assert rooms.calls[1] == ("make_report", Path("here"))
     assert capsys.readouterr().out.splitlines()[-1] == f"Report: {Path('here') / 'report.html'}"
 
@@ -75,11 +85,13 @@ def test_a_rule_is_passed_on(rooms):
     assert rooms.calls[0][2:] == (Path("here"), Path("mine.json"))
 
 
-def test_a_rule_that_does_not_fit_is_one_sentence_and_leaves_nothing(tmp_path):
-    SelectionRule(score="confidence", thresholds={"angry": .5, "cross": .5}).save(tmp_path / "rule.json")
-    for file, part in (("none.json", "none.json"), ("rule.json", "cross")):
-        done = shell("run", *TINY, "--out", "here", "--rule", file, cwd=tmp_path)
-        assert done.returncode == 2 and is_one_sentence(done.stderr) and part in done.stderr and not (tmp_path / "here").exists(), done.stderr
+@pytest.mark.parametrize("file, part", [("none.json", "none.json"), ("rule.json", "cross")])
+def test_a_rule_that_does_not_fit_leaves_one_sentence_alone(tmp_path, monkeypatch, capsys, file, part):
+    monkeypatch.chdir(tmp_path)
+    SelectionRule(score="confidence", thresholds={"angry": .5, "cross": .5}).save("rule.json")
+    assert cli.main(["run", *TINY, "--out", "here", "--rule", file]) == 2
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and part in said and not Path("here").exists(), said
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -89,19 +101,30 @@ def test_a_recipe_without_options_is_the_recipe(rooms, recipe):
     assert re.fullmatch(rf"runs.{recipe}-\d{{8}}-\d{{6}}", str(rooms.calls[0][2]))
 
 
+def another(dotted: str, value):
+    "Another valid value of a field than `value`; None where it is neither a number nor a switch."
+    if dotted == "data.size": return 48
+    if dotted == "data.channels": return 3
+    if isinstance(value, bool): return not value
+    if isinstance(value, int): return value * 2 + 3
+    if not isinstance(value, float): return None
+    if value > 1: return value + 1.5
+    return 0.25 if value != 0.25 else 0.125
+
+
 def test_every_field_can_be_given_and_arrives(rooms):
     "Each option with a value that differs from the recipe's; what arrives must hold all of them."
     start, words, wanted = get_recipe("tiny_wgan_gp"), [], {}
-    for group in dataclasses.fields(RunConfig):
-        part = getattr(start, group.name)
-        for f in dataclasses.fields(part) if dataclasses.is_dataclass(part) else []:
-            dotted, value = f"{group.name}.{f.name}", getattr(part, f.name)
-            option = "--" + dotted.replace("_", "-")
-            if isinstance(value, bool): words.append(option.replace(".", ".no-") if value else option); wanted[dotted] = not value
-            elif isinstance(value, int): words += [option, str(value * 2 + 3 if dotted != "data.channels" else 3)]; wanted[dotted] = int(words[-1])
-            elif isinstance(value, float) and value > 1: words += [option, str(value + 1.5)]; wanted[dotted] = value + 1.5
-            elif isinstance(value, float): words += [option, "0.25" if value != .25 else "0.125"]; wanted[dotted] = float(words[-1])
-    words[words.index("--data.size") + 1] = "48"; wanted["data.size"] = 48
+    for group in (f.name for f in dataclasses.fields(RunConfig)):
+        part = getattr(start, group)
+        if not dataclasses.is_dataclass(part): continue
+        for name in [f.name for f in dataclasses.fields(part)]:
+            dotted, value = f"{group}.{name}", getattr(part, name)
+            new, option = another(dotted, value), "--" + dotted.replace("_", "-")
+            if new is None: continue
+            wanted[dotted] = new
+            if isinstance(value, bool): words.append(option if new else option.replace(".", ".no-"))
+            else: words += [option, str(new)]
     assert cli.main(["run", *TINY, *words]) == 0
     assert changed("tiny_wgan_gp", rooms.calls[0][1]) == wanted
 
@@ -114,7 +137,8 @@ def test_a_saved_config_is_a_start(rooms, tmp_path):
 
 
 def test_lists_and_thresholds_by_class(rooms):
-    assert cli.main(["run", *TINY, "--data.classes", "happy", "sad", "--selection.class-thresholds", "happy", "0.9", "sad", "0.4"]) == 0
+    words = ["--data.classes", "happy", "sad", "--selection.class-thresholds", "happy", "0.9", "sad", "0.4"]
+    assert cli.main(["run", *TINY, *words]) == 0
     cfg = rooms.calls[0][1]
     assert cfg.data.classes == ("happy", "sad") and cfg.selection.class_thresholds == {"happy": .9, "sad": .4}
 
@@ -123,15 +147,22 @@ def test_the_other_commands_call_one_function_each(rooms, capsys):
     assert cli.main(["demo", "--threads", "9"]) == 0
     assert changed("wgan_gp_drawn32", rooms.calls[0][1]) == {"threads": 9}
     assert cli.main(["generate", "r", "--class", "happy", "--n", "5", "--out", "o"]) == 0
-    assert cli.main(["report", "r"]) == 0 and cli.main(["resume", "r"]) == 0 and cli.main(["resume", "r", "--slower", "0.5"]) == 0
+    for words in (["report", "r"], ["resume", "r"], ["resume", "r", "--slower", "0.5"]):
+        assert cli.main(words) == 0
     r = Path("r")
-    assert rooms.calls[2:] == [("generate", r, "happy", 5, Path("o")), ("make_report", r), ("resume", r, 1.0), ("make_report", r), ("resume", r, .5), ("make_report", r)]
-    rooms.calls.clear(); capsys.readouterr()
+    report = "make_report", r
+    assert rooms.calls[2:] == [
+        ("generate", r, "happy", 5, Path("o")), report, ("resume", r, 1.0), report, ("resume", r, .5), report]
+    rooms.calls.clear()
+    capsys.readouterr()
     assert cli.main(["data", "--data", "faces.zip", "--skip-bad"]) == 0
-    assert rooms.calls[0][1].source == "faces.zip" and rooms.calls[0][1].skip_bad and rooms.calls[1] == ("describe", "faces")
-    assert cli.main(["baseline", "--recipe", "wgan_gp_fer32", "--data", "f.zip", "--seeds", "4", "--clf.epochs", "2.5"]) == 0
+    assert rooms.calls[0][1].source == "faces.zip" and rooms.calls[0][1].skip_bad
+    assert rooms.calls[1] == ("describe", "faces")
+    words = ["--recipe", "wgan_gp_fer32", "--data", "f.zip", "--seeds", "4", "--clf.epochs", "2.5"]
+    assert cli.main(["baseline", *words]) == 0
     assert changed("wgan_gp_fer32", rooms.calls[2][1]) == {"data.source": "f.zip", "clf.epochs": 2.5}
-    assert rooms.calls[2][2] == 4 and rooms.calls[2][3].name.startswith("baseline-") and capsys.readouterr().out.startswith("facts\na table\n")
+    assert rooms.calls[2][2] == 4 and rooms.calls[2][3].name.startswith("baseline-")
+    assert capsys.readouterr().out.startswith("facts\na table\n")
 
 
 BAD = {
@@ -196,7 +227,11 @@ def test_ctrl_c_names_the_command_that_goes_on(rooms, capsys, monkeypatch, begun
     assert is_one_sentence(said) and ("fer-synth resume 'a b'" in said) == begun
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error: No space left on device (os error 28)")])
+FULL = (OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("I/O error: No space left on device (os error 28)"))
+
+
+@pytest.mark.parametrize("error", FULL)
 def test_a_full_disk_is_one_sentence(rooms, capsys, monkeypatch, error):
     monkeypatch.setattr(rooms.experiment, "run", stops(error, True))
     assert cli.main(["run", *TINY, "--out", "r"]) == 2
@@ -205,16 +240,19 @@ def test_a_full_disk_is_one_sentence(rooms, capsys, monkeypatch, error):
 
 
 def test_a_folder_that_may_not_be_written_is_one_sentence(rooms, capsys, monkeypatch):
-    monkeypatch.setattr(rooms.experiment, "run", stops(PermissionError(errno.EACCES, "Permission denied", "locked/r"), False))
+    error = PermissionError(errno.EACCES, "Permission denied", "locked/r")
+    monkeypatch.setattr(rooms.experiment, "run", stops(error, False))
     assert cli.main(["run", *TINY, "--out", "locked/r"]) == 2
-    assert is_one_sentence(said := capsys.readouterr().err) and "locked/r" in said
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and "locked/r" in said
 
 
 def comments(kind) -> dict[str, str]:
     "The comment behind each field of a dataclass and of the groups inside it, by option name."
     found = {}
     for base in reversed(kind.__mro__[:-1]):
-        for name, text in re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(base), re.M): found["--" + name.replace("_", "-")] = text
+        lines = re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(base), re.M)
+        found |= {"--" + name.replace("_", "-"): text for name, text in lines}
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(f.default_factory):
             found |= {f"--{f.name}.{o[2:]}": t for o, t in comments(f.default_factory).items()}
@@ -222,8 +260,14 @@ def comments(kind) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command, kind, positional", [
-    ("run", cli.RunOptions, ()), ("demo", cli.RunOptions, ()), ("data", cli.DataOptions, ()), ("baseline", cli.BaselineOptions, ()),
-    ("generate", cli.GenerateOptions, ("--run",)), ("report", cli.FolderOptions, ("--run",)), ("resume", cli.ResumeOptions, ("--run",))])
+    ("run", cli.RunOptions, ()),
+    ("demo", cli.RunOptions, ()),
+    ("data", cli.DataOptions, ()),
+    ("baseline", cli.BaselineOptions, ()),
+    ("generate", cli.GenerateOptions, ("--run",)),
+    ("report", cli.FolderOptions, ("--run",)),
+    ("resume", cli.ResumeOptions, ("--run",)),
+])
 def test_help_explains_every_option_by_its_comment(capsys, command, kind, positional):
     assert cli.main([command, "--help"]) == 0
     shown = " ".join(re.sub(r"[│╭╰╮╯─|]", " ", capsys.readouterr().out).split())
@@ -247,7 +291,8 @@ def test_help_lists_every_command(capsys):
 
 
 def test_help_does_not_wait_for_pytorch():
-    code = "import sys; from fer_synth.cli import main; s = main(['run', '--help']); sys.exit(s or 'torch' in sys.modules)"
+    code = ("import sys; from fer_synth.cli import main; status = main(['run', '--help']); "
+            "sys.exit(status or 'torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
@@ -258,19 +303,33 @@ def test_exit_status_of_the_process(tmp_path):
     assert good.returncode == 0 and good.stdout == fer_synth.__version__ + "\n" and not good.stderr
 
 
-@pytest.mark.parametrize("words", [("data", "--data", "no/such/faces.zip"), ("run", *TINY, "--data", "no/such/faces.zip", "--out", "r"),
-                                   ("resume", "no/such/run"), ("report", "no/such/run"), ("generate", "no/such/run", "--class", "happy", "--out", "g")])
+@pytest.mark.parametrize("words", [
+    ("data", "--data", "no/such/faces.zip"),
+    ("run", *TINY, "--data", "no/such/faces.zip", "--out", "r"),
+    ("resume", "no/such/run"),
+    ("report", "no/such/run"),
+    ("generate", "no/such/run", "--class", "happy", "--out", "g"),
+])
 def test_a_missing_path_is_named_and_nothing_is_left_behind(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
     assert cli.main(list(words)) == 2
-    assert is_one_sentence(said := capsys.readouterr().err) and "no/such" in said
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and "no/such" in said
     assert not os.listdir()
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    code = ("import sys\nfrom fer_synth import cli\ndef chat(args):\n    for i in range(20000): print(i, 'x' * 50)\n"
-            "cli.COMMANDS['data'] = chat\nsys.exit(cli.main(['data']))")
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.readline(); process.stdout.close()
+    code = """
+import sys
+from fer_synth import cli
+def chat(args):
+    for i in range(20000): print(i, "x" * 50)
+cli.COMMANDS["data"] = chat
+sys.exit(cli.main(["data"]))
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
         said = process.stderr.read()
         assert process.wait(60) == 141 and not said

@@ -1,8 +1,10 @@
-"The documentation site without Quarto: every notebook has a page, every link leads somewhere, and nothing comes over a network."
+"""The documentation site without Quarto: every notebook has a page, every link leads somewhere, and nothing
+comes over a network."""
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
@@ -39,22 +41,27 @@ def site(tmp_path_factory):
 
 def test_every_notebook_has_a_page(site):
     out, pages = site
-    expected = {p.relative_to(ROOT / "nbs").with_suffix(".html") for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
-    assert expected and expected == {p.relative_to(out) for p in pages} == {p.relative_to(out) for p in out.rglob("*.html")}
+    notebooks = [p.relative_to(ROOT / "nbs") for p in (ROOT / "nbs").rglob("*.ipynb")]
+    expected = {p.with_suffix(".html") for p in notebooks if ".ipynb_checkpoints" not in p.parts}
+    assert expected and expected == {p.relative_to(out) for p in pages}
+    assert expected == {p.relative_to(out) for p in out.rglob("*.html")}
+
+
+def fault(link: str, path: Path, out: Path, pages: dict) -> str:
+    "What is wrong with a link of a page; '' where nothing is."
+    address, _, part = link.partition("#")
+    if re.match(r"https://|data:|mailto:", address): return ""
+    target = (path.parent / unquote(address)).resolve() if address else path
+    if not target.is_file() or not target.is_relative_to(out.resolve()): return "no such file"
+    if part and target in pages and unquote(part) not in pages[target].ids: return "no such place"
+    return "a notebook, not a page" if address.endswith(".ipynb") else ""
 
 
 def test_links_lead_to_files_and_places_that_exist(site):
     out, pages = site
-    broken = []
-    for path, page in pages.items():
-        for link in page.links + page.resources:
-            address, _, part = link.partition("#")
-            if re.match(r"https://|data:|mailto:", address): continue
-            target = (path.parent / unquote(address)).resolve() if address else path
-            if not target.is_file() or not target.is_relative_to(out.resolve()): broken.append(f"{path.name}: {link}")
-            elif part and target in pages and unquote(part) not in pages[target].ids: broken.append(f"{path.name}: no place {link}")
-            elif address.endswith(".ipynb"): broken.append(f"{path.name}: {link} is a notebook, not a page")
-    assert not broken
+    links = [(link, path) for path, page in pages.items() for link in page.links + page.resources]
+    faults = {f"{path.name}: {link}": fault(link, path, out, pages) for link, path in links}
+    assert not {link: what for link, what in faults.items() if what}
 
 
 def test_nothing_is_loaded_over_a_network(site):
@@ -67,31 +74,51 @@ def test_nothing_is_loaded_over_a_network(site):
 
 def test_the_index_lists_all_pages_in_reading_order(site):
     out, pages = site
-    links = [l for l in pages[out / "index.html"].links if l.endswith(".html")]
-    listed = [l for i, l in enumerate(links) if l not in links[:i]]
+    links = [link for link in pages[out / "index.html"].links if link.endswith(".html")]
+    listed = list(dict.fromkeys(links))
     assert set(listed) >= {p.relative_to(out).as_posix() for p in pages} - {"index.html"}
-    rooms = [l for l in listed if re.match(r"\d\d_", l)]
+    rooms = [link for link in listed if re.match(r"\d\d_", link)]
     assert rooms and rooms == sorted(rooms)
-    explore = [i for i, l in enumerate(listed) if l.startswith("explore/")]
+    explore = [i for i, link in enumerate(listed) if link.startswith("explore/")]
     assert not explore or max(explore) < listed.index(rooms[0])
+
+
+def pictures_shown(notebook: Path) -> int:
+    "How many pictures the cells of a notebook that are not hidden have as output."
+    cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+    shown = [c for c in cells if not "".join(c["source"]).startswith("#| hide")]
+    return sum("image/png" in output.get("data", {}) for c in shown for output in c["outputs"])
 
 
 def test_readers_see_code_and_pictures_and_no_directives(site):
     out, pages = site
     for path, page in pages.items():
         assert not re.search(r"#\|\s*(export|hide|default_exp|eval)", "".join(page.words)), path.name
-        assert "application/vnd.jupyter.widget-view" not in page.text and "Open in Colab" not in page.resources
-    pictures = sum(len([o for o in c["outputs"] if "image/png" in o.get("data", {})]) for c in json.loads((ROOT / "nbs" / "80_plots.ipynb").read_text())["cells"]
-                   if c["cell_type"] == "code" and not "".join(c["source"]).startswith("#| hide"))
-    assert pages[out / "80_plots.html"].text.count('src="data:image/png') == pictures > 3
-    assert 'class="math"' in pages[out / "30_losses.html"].text and "lVert" not in re.sub(r'alt="[^"]*"', "", pages[out / "30_losses.html"].text)
+        assert "application/vnd.jupyter.widget-view" not in page.text
+        assert "Open in Colab" not in page.resources
+    pictures = pages[out / "80_plots.html"].text.count('src="data:image/png')
+    assert pictures == pictures_shown(ROOT / "nbs" / "80_plots.ipynb") > 3
+    losses = pages[out / "30_losses.html"].text
+    assert 'class="math"' in losses and "lVert" not in re.sub(r'alt="[^"]*"', "", losses)
+
+
+def notebook(text: str):
+    "One of a single markdown cell."
+    return docs.nbformat.v4.new_notebook(cells=[docs.nbformat.v4.new_markdown_cell(text)])
+
+
+def render(text: str) -> str:
+    return docs.prepared(notebook(text)).cells[0].source
 
 
 def test_formulas_become_pictures_and_code_stays_code():
-    render = lambda text: docs.prepared(docs.nbformat.v4.new_notebook(cells=[docs.nbformat.v4.new_markdown_cell(text)])).cells[0].source
     assert render("`echo $HOME $PATH` costs $5 or $6") == "`echo $HOME $PATH` costs $5 or $6"
-    assert render(r"a $x^2$ b").startswith('a <img class="math" alt="x^2"') and render(r"a $x^2$ b").endswith("> b")
+    square = render(r"a $x^2$ b")
+    assert square.startswith('a <img class="math" alt="x^2"') and square.endswith("> b")
     assert render(r"$\nonsense{x}$") == r"<code>\nonsense{x}</code>"
+
+
+THERE = "# There\n\n[back](../index.ipynb#Here) ![p](../../images/a.png) [![b](https://x.y/b.svg)](https://x.y)"
 
 
 @pytest.fixture
@@ -101,9 +128,8 @@ def small(tmp_path):
         (tmp_path / "nbs" / "explore").mkdir(parents=True)
         (tmp_path / "images").mkdir()
         (tmp_path / "images" / "a.png").write_bytes(b"png")
-        for name, text in (("index", f"# Here\n\nOne. {link}"), ("explore/there", "# There\n\n[back](../index.ipynb#Here) ![p](../../images/a.png) [![b](https://x.y/b.svg)](https://x.y)")):
-            nb = docs.nbformat.v4.new_notebook(cells=[docs.nbformat.v4.new_markdown_cell(text)])
-            docs.nbformat.write(nb, tmp_path / "nbs" / f"{name}.ipynb")
+        docs.nbformat.write(notebook(f"# Here\n\nOne. {link}"), tmp_path / "nbs" / "index.ipynb")
+        docs.nbformat.write(notebook(THERE), tmp_path / "nbs" / "explore" / "there.ipynb")
         return tmp_path
     return make
 
@@ -112,13 +138,17 @@ def test_links_between_folders_are_turned(small, tmp_path):
     out = tmp_path / "out"
     docs.build(out, small("[on](explore/there.ipynb) [dir](../images) ![p](../images/a.png)"))
     here, there = Page(out / "index.html"), Page(out / "explore" / "there.html")
-    assert {"explore/there.html", "https://github.com/fer-synth/fer_synth/tree/main/images"} <= set(here.links)
+    web = "https://github.com/fer-synth/fer_synth/tree/main/images"
+    assert {"explore/there.html", web} <= set(here.links)
     assert {"../index.html#Here", "https://x.y"} <= set(there.links) and "Here" in here.ids
-    assert "images/a.png" in here.resources and "../images/a.png" in there.resources and (out / "images" / "a.png").is_file()
+    assert "images/a.png" in here.resources and "../images/a.png" in there.resources
+    assert (out / "images" / "a.png").is_file()
 
 
 def test_a_broken_link_ends_the_build(small, tmp_path):
-    with pytest.raises(docs.BrokenLink, match="index.ipynb links to gone.ipynb"): docs.build(tmp_path / "out", small("[on](gone.ipynb)"))
+    root = small("[on](gone.ipynb)")
+    words = "index.ipynb links to gone.ipynb"
+    with pytest.raises(docs.BrokenLink, match=words): docs.build(tmp_path / "out", root)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
@@ -131,9 +161,14 @@ def test_quarto_is_used_where_present_and_may_fail(tmp_path, monkeypatch, capsys
     asked, built = [], []
     monkeypatch.setattr(docs.shutil, "which", lambda name, path=None: f"/bin/{name}")
     monkeypatch.setattr(docs, "build", lambda out: built.append(out) or [])
-    readme = (ROOT / "README.md").read_bytes()
-    for code in (0, 1):
-        monkeypatch.setattr(docs.subprocess, "run", lambda command, **_: asked.append(command) or type("Done", (), {"returncode": code}))
-        docs.main([])
-    assert asked == [["/bin/nbdev_docs"]] * 2 and built == [ROOT / "_docs"] and (ROOT / "README.md").read_bytes() == readme
+    readme, codes = (ROOT / "README.md").read_bytes(), iter((0, 1))
+
+    def quarto(command, **more):
+        asked.append(command)
+        return SimpleNamespace(returncode=next(codes))
+
+    monkeypatch.setattr(docs.subprocess, "run", quarto)
+    for _ in range(2): docs.main([])
+    assert asked == [["/bin/nbdev_docs"]] * 2 and built == [ROOT / "_docs"]
+    assert (ROOT / "README.md").read_bytes() == readme
     assert "by Quarto" in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"The notebooks that people open, here and on Colab: a badge, an install cell that acts on Colab only, and nothing heavy or private inside."
+"""The notebooks that people open, here and on Colab: a badge, an install cell that acts on Colab only, and
+nothing heavy or private inside."""
 import ast
 import json
 import re
@@ -6,21 +7,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import browser
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for folder in ("explore", "results") for p in (ROOT / "nbs" / folder).glob("*.ipynb"))
 EXPLORE = {"confusion", "inspect_images", "tour", "tune_thresholds", "watch_training"}
+COLAB = "https://colab.research.google.com/github/fer-synth/fer_synth/blob/main"
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 
 
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def cells(path: Path, kind: str = "code") -> list[str]:
-    return ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+    return ["".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == kind]
 
 
 def code(text: str) -> str:
     "A cell's Python; magics and shell lines would not be."
     return "\n".join(line for line in text.splitlines() if not line.startswith("#|"))
+
+
+def nodes(path: Path) -> list[ast.AST]:
+    "Every node of the syntax trees of a notebook."
+    return [node for text in cells(path) for node in ast.walk(ast.parse(code(text)))]
 
 
 def test_the_notebooks_are_there():
@@ -29,8 +41,7 @@ def test_the_notebooks_are_there():
 
 @each
 def test_the_badge_leads_to_this_notebook(path):
-    where = path.relative_to(ROOT).as_posix()
-    assert f"](https://colab.research.google.com/github/fer-synth/fer_synth/blob/main/{where})" in cells(path, "markdown")[0]
+    assert f"]({COLAB}/{path.relative_to(ROOT).as_posix()})" in cells(path, "markdown")[0]
 
 
 @each
@@ -38,7 +49,8 @@ def test_the_first_cell_installs_on_colab_only(path, tmp_path):
     first = cells(path)[0]
     assert re.match(r"#\|\s*eval:\s*false\n", first), "the tests of the notebooks would run it"
     assert "pip install" in first and "fer-synth/fer_synth" in first
-    assert not re.search(r"\s-U\b|--upgrade|--force-reinstall|==", first.replace('== "', "")), "an upgrade of ipywidgets leaves Colab's widgets blank"
+    upgrade = re.search(r"\s-U\b|--upgrade|--force-reinstall|==", first.replace('== "', ""))
+    assert not upgrade, "an upgrade of ipywidgets leaves Colab's widgets blank"
     play = f"""
 import sys, types
 asked = []
@@ -53,34 +65,56 @@ run(); assert len(asked) == 1 and asked[0].startswith("pip install "), asked
     assert done.returncode == 0, done.stderr
 
 
+def roots(node: ast.AST) -> list[str]:
+    "The top-level packages that an import statement names."
+    if isinstance(node, ast.Import): return [alias.name.split(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom): return [(node.module or "").split(".")[0]]
+    return []
+
+
 @each
 def test_cells_are_plain_python_and_import_what_colab_has(path):
-    trees = [ast.parse(code(c)) for c in cells(path)]
-    names = {n.split(".")[0] for t in trees for node in ast.walk(t) for n in (
-        [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])}
+    names = {name for node in nodes(path) for name in roots(node)}
     assert not names & {"nbdev", "fastcore", "execnb", "pytest", "nbformat", "ipyevents", "torchmetrics"}
-    assert not [c for c in cells(path) if "plt." in c or "pyplot" in c], "figures are drawn without pyplot, or they appear twice"
+    twice = [text for text in cells(path) if "plt." in text or "pyplot" in text]
+    assert not twice, "figures are drawn without pyplot, or they appear twice"
 
 
 @each
 def test_size_and_widget_state(path):
     "Widget state would carry every picture of a page as base64."
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook = read(path)
     assert path.stat().st_size < 1 << 20
-    assert "widgets" not in notebook["metadata"] and not [c for c in notebook["cells"] if "widgets" in c["metadata"]]
-    assert not [1 for c in notebook["cells"] if c["cell_type"] == "code" and c["execution_count"] is not None], "run 'make prepare'"
+    assert not [part for part in (notebook, *notebook["cells"]) if "widgets" in part["metadata"]]
+    counts = [cell["execution_count"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not [count for count in counts if count is not None], "run 'make prepare'"
 
 
 @each
 def test_a_picture_is_left_for_readers_without_a_kernel(path):
     "What a person sees on GitHub, in the documentation, or before the first cell has run."
-    shown = json.dumps([c.get("outputs", []) for c in json.loads(path.read_text(encoding="utf-8"))["cells"]])
-    assert "image/png" in shown
+    assert "image/png" in json.dumps([cell.get("outputs", []) for cell in read(path)["cells"]])
+
+
+def names_a_file(call: ast.Call) -> bool:
+    return any(isinstance(arg, ast.Constant) and isinstance(arg.value, str) for arg in call.args)
 
 
 @each
 def test_nothing_saves_a_file_when_all_cells_run(path):
-    "'Run All' and `make app` run every cell, `eval: false` or not; they shall not leave files beside the notebook."
-    calls = [n for c in cells(path) for n in ast.walk(ast.parse(code(c))) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
-    assert not [ast.unparse(n) for n in calls if n.func.attr in ("save", "savefig", "write_text", "to_csv")
-                and any(isinstance(a, ast.Constant) and isinstance(a.value, str) for a in n.args)]
+    "'Run All' and `make app` run every cell, `eval: false` or not; no file may be left beside the notebook."
+    calls = [node for node in nodes(path) if isinstance(node, ast.Call)]
+    methods = [call for call in calls if isinstance(call.func, ast.Attribute)]
+    writers = [call for call in methods if call.func.attr in ("save", "savefig", "write_text", "to_csv")]
+    assert not [ast.unparse(call) for call in writers if names_a_file(call)]
+
+
+@pytest.mark.skipif(not browser.missing("jupyterlab"), reason="test_browser.py runs it in JupyterLab")
+def test_the_tour_runs(tmp_path):
+    "In a real kernel, where no browser can be driven; `make test` leaves it out of nbdev_test."
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    notebook = nbformat.read(ROOT / "nbs" / "explore" / "tour.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert len([output for output in outputs if "image/png" in output.get("data", {})]) >= 10
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -258,11 +257,8 @@ def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path):
     assert "generated faces" in page_of(faces).text
 
 
-def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(tmp_path):
-    from fer_synth.experiment import runs
-    from fer_synth.recipes import tiny_cgan
-    cfg = replace(tiny_cgan(), compare=replace(tiny_cgan().compare, seeds=1))
-    path = runs.run(cfg, tmp_path / "run", show=False)
+def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(shared_run, tmp_path):
+    path = shutil.copytree(shared_run("tiny_cgan"), tmp_path / "run")
     metrics = json.loads((path / "metrics.json").read_text())
     found = json.loads((path / "measures.json").read_text())
     warning = "gan-1, step 6: The generated faces are alike."

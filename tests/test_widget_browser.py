@@ -331,15 +331,7 @@ def test_measuring_can_be_cancelled_and_leaves_the_order(show):
 
 # ---- generators ------------------------------------------------------------------------------------------
 
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
-    "A whole run of the tiny recipe."
-    return runs.run(tiny_wgan_gp(), tmp_path_factory.mktemp("browser") / "tiny", show=False)
-
-
-def close(a, b):
-    "Equal but for rounding, which another batch size may change."
-    return np.abs(a.astype(int) - b.astype(int)).max() <= 1
+def close(a, b): return np.abs(a.astype(int) - b.astype(int)).max() <= 1           # another batch size may round otherwise
 
 
 def test_a_morph_ends_at_its_images(tiny_run, show):

@@ -1,6 +1,7 @@
 "The training monitor: what it reads, what it expects, and a stop that loses nothing."
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import make_records
-from test_experiment import metrics, stats
+from run_files import metrics, stats, stop, with_seeds
 
 from fer_synth.experiment import runs
 from fer_synth.config import UserError, save_config, write_atomic
@@ -23,9 +24,12 @@ from fer_synth.widgets.monitor import RUNNER, TrainingMonitor, resume_here, trai
 from fer_synth.widgets.monitor_state import MonitorState, Tail, stage_plan
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return runs.run(tiny_wgan_gp(), tmp_path_factory.mktemp("runs") / "whole", show=False)
+FIVE = ("angry", "fear", "happy", "neutral", "sad")
+once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"), reason="knows nothing of ipywidgets; done with version 8")
+
+
+@pytest.fixture
+def whole(tiny_run): return tiny_run
 
 
 def line(n: int) -> dict: return {"stage": "gan-1", "step": n, "seconds": 0.5}
@@ -77,8 +81,9 @@ def test_a_run_that_does_not_exist_yet_is_waited_for(tmp_path):
     assert not monitor.refresh(), "nothing is new the second time"
 
 
-@pytest.mark.parametrize("stage", ["gan-1", "compare-real-0"])
-def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_numbers(whole, tmp_path, monkeypatch, stage):
+@once
+@pytest.mark.parametrize("stage, begun", [("gan-1", ("warmup-1", 1)), ("compare-real-0", ("selection", 0))])
+def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_numbers(whole, tmp_path, monkeypatch, stage, begun):
     from fer_synth.runtime import Stats
     log, asked = Stats.log, []
     def watched(self, name, step, **numbers):
@@ -91,7 +96,8 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_numbers(whole, tmp_pat
             asked.append(monitor)
         return line
     monkeypatch.setattr(Stats, "log", watched)
-    with pytest.raises(Stopped): runs.run(tiny_wgan_gp(), tmp_path / "run", show=False)
+    shutil.copytree(stop(whole.parent, *begun), tmp_path / "run")
+    with pytest.raises(Stopped): runs.resume(tmp_path / "run", show=False)
     assert asked[0].decision == "stop" and not (tmp_path / "run" / "stop").exists()
     asked[0].refresh()
     assert asked[0].state.phase() == "stopped" and not (tmp_path / "run" / "metrics.json").exists()
@@ -117,11 +123,6 @@ def test_following_in_the_background_sees_new_lines_and_ends(tmp_path):
     while monitor.state.phase() != "finished" and time.monotonic() < until: threading.Event().wait(.05)
     monitor.close()
     assert monitor.state.phase() == "finished" and monitor.last_error is None
-
-
-FIVE = ("angry", "fear", "happy", "neutral", "sad")
-once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"),
-                          reason="costs seconds and knows nothing of ipywidgets; done with version 8")
 
 
 def until(true, seconds=300):
@@ -179,16 +180,9 @@ def test_the_plan_of_a_gan_for_each_class(tmp_path):
 
 
 @once
-def test_a_request_from_before_does_not_end_the_resumed_run(whole, tmp_path, monkeypatch):
+def test_a_request_from_before_does_not_end_the_resumed_run(whole, tmp_path):
     "Somebody asks when nothing is training any more: the next resume throws that away, and runs to its end."
-    from fer_synth.runtime import Stats
-    log = Stats.log
-    def dies(self, name, step, **numbers):
-        if name == "gan-2": raise RuntimeError("power cut")
-        return log(self, name, step, **numbers)
-    monkeypatch.setattr(Stats, "log", dies)
-    with pytest.raises(RuntimeError): runs.run(tiny_wgan_gp(), tmp_path / "run", show=False)
-    monkeypatch.undo()
+    shutil.copytree(stop(whole.parent, "gan-2", 0), tmp_path / "run")
     RunFolder(tmp_path / "run").request_stop()
     runs.resume(tmp_path / "run", show=False)
     assert not (tmp_path / "run" / "stop").exists()
@@ -248,9 +242,9 @@ def test_a_run_of_another_process_is_seen_from_beginning_to_end(tmp_path):
     monitor = TrainingMonitor(out, interval=.05)
     monitor.start()
     assert monitor.state.phase() == "waiting"
-    config = save_config(tiny_wgan_gp(), tmp_path / "c.json")
-    command = [sys.executable, "-c", RUNNER, "run", "--config", str(config), "--out", str(out)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    other = subprocess.Popen([sys.executable, "-c", RUNNER, "run", "--config", str(save_config(with_seeds(tiny_wgan_gp(), 1), tmp_path / "c.json")),
+                              "--out", str(out)],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until(lambda: monitor.state.phase() != "waiting")
     until(lambda: not monitor.following.alive)
     assert monitor.state.phase() == "finished" and monitor.last_error is None

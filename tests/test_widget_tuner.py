@@ -1,6 +1,7 @@
 "The threshold tuner: numbers against a slow reference, history, rule files, and every control of the view."
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -516,11 +517,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a run folder"): ThresholdTuner(tmp_path)
 
 
-def test_an_older_run_asks_its_judge_again(tmp_path, monkeypatch):
-    "Without a record, the judge's checkpoint and the real images give the same numbers, for unchanged data."
-    from fer_synth.experiment import run
-    from fer_synth.recipes import tiny_wgan_gp
-    folder = run(tiny_wgan_gp(), tmp_path / "tiny", show=False)
+def test_an_older_run_asks_its_judge_again(tiny_run, tmp_path, monkeypatch):
+    "Without a record, the judge's checkpoint and the real faces give the same numbers, unless the data have changed."
+    folder = shutil.copytree(tiny_run, tmp_path / "tiny")
     for r in (1, 2):
         record = folder / "pool" / f"validation-{r}.npz"
         known = ts.validation_of(folder, r)

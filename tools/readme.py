@@ -15,12 +15,14 @@ def render(root: Path = ROOT) -> str:
     exporter = MarkdownExporter()
     exporter.register_preprocessor(RegexRemovePreprocessor(patterns=[r"^#\|\s*hide"]), enabled=True)
     text, resources = exporter.from_notebook_node(notebook)
-    if resources.get("outputs"): raise SystemExit("nbs/index.ipynb has picture outputs; save them to images/ and link to them.")
+    if resources.get("outputs"):
+        raise SystemExit("nbs/index.ipynb has picture outputs; save them to images/ and link to them.")
     return text.replace("](../", "](").replace('src="../', 'src="').strip() + "\n"
 
 
 if __name__ == "__main__":
     path, text = ROOT / "README.md", render()
     same = path.exists() and path.read_text(encoding="utf-8") == text
-    if "--check" in sys.argv: sys.exit(0 if same else "README.md differs from nbs/index.ipynb; run 'make readme'.")
+    if "--check" in sys.argv:
+        sys.exit(0 if same else "README.md differs from nbs/index.ipynb; run 'make readme'.")
     if not same: path.write_text(text, encoding="utf-8")

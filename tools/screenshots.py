@@ -1,5 +1,7 @@
-"""Pictures of the widgets for README, from a real JupyterLab: `python tools/screenshots.py [faces thresholds confusion monitor]` writes
-images/widget-*.png. Needs chromium and the development environment; tests/browser.py drives both."""
+"""Pictures of the widgets for README, from a real JupyterLab.
+
+`python tools/screenshots.py [faces thresholds confusion monitor]` writes images/widget-*.png. Needs
+chromium and the development environment; tests/browser.py drives both."""
 import io
 import shutil
 import sys
@@ -15,8 +17,11 @@ import browser
 LIMIT = 250_000   # bytes of a picture
 MONITOR = """import shutil
 from fer_synth.widgets.monitor import TrainingMonitor
-from fer_synth.widgets.kit import recorded_run
-TrainingMonitor(shutil.copytree(recorded_run(), "runs/demo"))"""     # its place is shown, and shall be no place of this machine
+from fer_synth.widgets.parts import recorded_run
+TrainingMonitor(shutil.copytree(recorded_run(), "runs/demo"))"""     # the picture shows this place
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+AT_REST = """() => [...document.querySelectorAll('.fer-confusion .fer-cancel')]
+    .every(e => !e.getClientRects().length)"""
 
 
 def choose_face(page) -> None:
@@ -38,7 +43,7 @@ def choose_cell(page) -> None:
     "A cell that the generated faces changed, with its test faces."
     page.locator(".fer-confusion .fer-matrix-difference .fer-cell").nth(4).click()
     page.locator(".fer-confusion img.fer-face").first.wait_for()
-    page.wait_for_function("() => [...document.querySelectorAll('.fer-confusion .fer-cancel')].every(e => !e.getClientRects().length)")   # nothing is being computed
+    page.wait_for_function(AT_REST)                                   # nothing is being computed
     browser.wait_changed(page, ".fer-confusion img.fer-face", [])     # all faces have come
 
 
@@ -61,7 +66,8 @@ def small(image: Image.Image, path: Path) -> Path:
     "Write a PNG with as many colours as fit into the limit."
     for colours in (256, 128, 64, 32):
         file = io.BytesIO()
-        image.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        few = image.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(file, "PNG", optimize=True)
         if file.tell() < LIMIT: break
     else: raise SystemExit(f"{path.name} has {file.tell():,} bytes, more than {LIMIT:,}.")
     path.write_bytes(file.getvalue())
@@ -73,10 +79,11 @@ def take(names, out: Path = ROOT / "images") -> list[Path]:
     import nbformat
     with tempfile.TemporaryDirectory() as place:
         notebooks, home = Path(place) / "notebooks", Path(place) / "home"
-        shutil.copytree(ROOT / "nbs" / "explore", notebooks, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        ignored = shutil.ignore_patterns(".ipynb_checkpoints")
+        shutil.copytree(ROOT / "nbs" / "explore", notebooks, ignore=ignored)
         home.mkdir()
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MONITOR)], metadata={
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), notebooks / "monitor.ipynb")
+        monitor = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MONITOR)], metadata=KERNEL)
+        nbformat.write(monitor, notebooks / "monitor.ipynb")
         out.mkdir(exist_ok=True)
         made = []
         with browser.lab(notebooks, home) as site:
@@ -87,7 +94,8 @@ def take(names, out: Path = ROOT / "images") -> list[Path]:
                 browser.pixels(page, f"{widget} img")
                 act(page)
                 page.evaluate("() => document.activeElement && document.activeElement.blur()")
-                made.append(small(cropped(page.locator(widget).first.screenshot(animations="disabled")), out / f"widget-{name}.png"))
+                picture = page.locator(widget).first.screenshot(animations="disabled")
+                made.append(small(cropped(picture), out / f"widget-{name}.png"))
                 site.leave(page)
         return made
 

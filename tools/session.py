@@ -1,7 +1,8 @@
-"""The session of nbs/session.ipynb, done by a browser as a person does it: `python tools/session.py` writes images/session-*.png. It copies the
-repository, types `make lab`, tunes a rule, trains with it in a terminal, and looks at what came out. About five minutes; needs chromium and the
+"""The session of nbs/session.ipynb, done by a browser as a person does it.
+
+`python tools/session.py` writes images/session-*.png. It copies the repository, types `make lab`, tunes a
+rule, trains with it in a terminal, and looks at what came out. About five minutes; needs chromium and the
 development environment."""
-import os
 import re
 import secrets
 import shutil
@@ -12,15 +13,17 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from screenshots import ROOT, browser, cropped, small
+from screenshots import AT_REST, ROOT, browser, cropped, small
 
-SMALLER = ("--warmup.steps 100 --gan.steps 40 --gan.later-steps 10 --gan.gen-width 32 --gan.batch 32 --clf.epochs 3 --clf.batch 64"
-           " --selection.max-pool 600 --out runs/mine")      # what makes the run one of a minute or two
+SMALLER = (      # what makes the run one of a minute or two
+    "--warmup.steps 100 --gan.steps 40 --gan.later-steps 10 --gan.gen-width 32 --gan.batch 32 --clf.epochs 3"
+    " --clf.batch 64 --selection.max-pool 600 --out runs/mine")
 
 
 def checkout(place: Path) -> Path:
     "A copy of the files that are, or would be, in the repository, with this environment as its .venv."
-    found = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, found.split("\0")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, place / name)
@@ -31,16 +34,16 @@ def checkout(place: Path) -> Path:
 @contextmanager
 def opened(home: Path):
     "JupyterLab as `make lab` starts it, and a browser before it."
-    from playwright.sync_api import sync_playwright
     here, port, token = checkout(home / "fer_synth"), browser.free_port(), secrets.token_hex(16)
     browser.quiet_settings(home / "settings")
     for name in (".bash_profile", ".bashrc"): (home / name).write_text("PS1='$ '\n")
     address = f"http://127.0.0.1:{port}"
-    options = f"ARGS=--no-browser --allow-root --ServerApp.port={port} --ServerApp.port_retries=0 --LabApp.expose_app_in_browser=True"
-    with browser.server(["make", "lab", options], home, f"{address}/api/status", token, here, PYTHONPATH=str(here)), sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS, env={**os.environ, "HOME": str(home)})
-        try: yield browser.Site("lab", address, token, home, chromium, home / "shots")
-        finally: chromium.close()
+    options = (f"ARGS=--no-browser --allow-root --ServerApp.port={port} --ServerApp.port_retries=0"
+               " --LabApp.expose_app_in_browser=True")
+    status = f"{address}/api/status"
+    server = browser.server(["make", "lab", options], home, status, token, here, PYTHONPATH=str(here))
+    with server, browser.chromium(home) as running:
+        yield browser.Site("lab", address, token, home, running, home / "shots")
 
 
 def keep(target, name: str) -> None:
@@ -131,7 +134,7 @@ def main() -> None:
         site.pages.remove(terminal)
 
         page = notebook(site, "confusion", "run = newest_run()")
-        page.wait_for_function("() => [...document.querySelectorAll('.fer-confusion .fer-cancel')].every(e => !e.getClientRects().length)")
+        page.wait_for_function(AT_REST)
         page.locator(".fer-confusion .fer-matrix-difference .fer-cell").nth(4).click()
         page.locator(".fer-confusion img.fer-face").first.wait_for()
         browser.wait_changed(page, ".fer-confusion img.fer-face", [])

@@ -1,8 +1,10 @@
-"""How fast do the widgets answer? `python benchmarks/widgets.py [--browser] [--repeats 9]` writes benchmarks/WIDGETS.md.
+"""How fast do the widgets answer?
 
-The first table is the time from setting a control's value to the pictures being handed over, in Python alone. With --browser there is a second one, from
-a JupyterLab in Chromium: from the event in the page (a key, a click, a choice) until the last picture that it changed is decoded, the last word is there, and
-both are drawn: the way to the kernel and back is in it.
+`python tools/widget_latency.py [--browser] [--repeats 9]` writes tools/results/widget-latency.md. The first
+table is the time from setting a control's value to the pictures being handed over, in Python alone. With
+--browser there is a second one, from a JupyterLab in Chromium: from the event in the page (a key, a click, a
+choice) until the last picture that it changed is decoded, the last word is there, and both are drawn: the way
+to the kernel and back is in it.
 """
 import argparse
 import os
@@ -51,17 +53,19 @@ def tuner_times(n: int, repeats: int) -> dict:
     t.redraw.seconds = 0
     slider = t.sliders[faces.classes[0]]
     def move(v): slider.value = v
-    return {"threshold tuner: slider to chart, faces and table": took(move, np.linspace(.2, .8, repeats + 1).round(2).tolist())}
+    values = np.linspace(.2, .8, repeats + 1).round(2).tolist()
+    return {"threshold tuner: slider to chart, faces and table": took(move, values)}
 
 
 def confusion_times(n: int, repeats: int) -> dict:
     rng, k, names = np.random.default_rng(0), 5, [f"class {i}" for i in range(5)]
     arms = {a: rng.dirichlet(np.ones(k), (3, n)) for a in ("real", "augmented")}
-    x = ConfusionExplorer(from_answers(rng.integers(k, size=n), arms, names), images=np.zeros((n, 1, 32, 32), np.uint8), n=20, threaded=False)
+    answers, images = from_answers(rng.integers(k, size=n), arms, names), np.zeros((n, 1, 32, 32), np.uint8)
+    x = ConfusionExplorer(answers, images=images, n=20, threaded=False)
     cells = list(x.grids[2].buttons.values())
     def seed(v): x.controls.seed.value = v
     return {"confusion explorer: cell to faces": took(lambda i: cells[i % 25].click(), range(repeats + 1)),
-            "confusion explorer: seed to matrices": took(seed, [("0", "1", "2")[i % 3] for i in range(repeats + 1)])}
+            "confusion explorer: seed to matrices": took(seed, [str(i % 3) for i in range(repeats + 1)])}
 
 
 CELLS = {   # what stands in the notebooks that a browser opens
@@ -82,25 +86,34 @@ rng, faces = np.random.default_rng(0), invented_images({n})
 arms = {{a: rng.dirichlet(np.ones(5), (3, {n})) for a in ("real", "augmented")}}
 ConfusionExplorer(from_answers(faces.intended, arms, faces.classes), images=faces.images, threaded=False)""",
 }
+KEY = "new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true})"
 ACTS = {    # what is done there, the i-th time; `panel` is the widget
     "browser": {"face browser: page turn, 24 faces": "panel.querySelector('button.fer-next').click()"},
-    "tuner": {"threshold tuner: slider to chart, faces and table":
-              "panel.querySelector('.fer-slider-0 .noUi-handle').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"},
-    "confusion": {"confusion explorer: cell to 24 faces": "panel.querySelectorAll('.fer-matrix-difference .fer-cell')[i].click()",
-                  "confusion explorer: seed to matrices, recalls and faces":
-                  "const s = panel.querySelector('.fer-seed select'); s.selectedIndex = 1 + i % 3; s.dispatchEvent(new Event('change', {bubbles: true}))"},
+    "tuner": {
+        "threshold tuner: slider to chart, faces and table":
+            f"panel.querySelector('.fer-slider-0 .noUi-handle').dispatchEvent({KEY})",
+    },
+    "confusion": {
+        "confusion explorer: cell to 24 faces":
+            "panel.querySelectorAll('.fer-matrix-difference .fer-cell')[i].click()",
+        "confusion explorer: seed to matrices, recalls and faces":
+            "const s = panel.querySelector('.fer-seed select'); s.selectedIndex = 1 + i % 3; "
+            "s.dispatchEvent(new Event('change', {bubbles: true}))",
+    },
 }
 LOOP = """async ([selector, n]) => {
     const wait = ms => new Promise(done => setTimeout(done, ms)), panel = document.querySelector(selector);
     window.ferTimes = [];
     await wait(3000);       // until nobody looks on, and the still picture is drawn
     for (let i = 0; i < n; i++) {
-        const p = {last: 0, waiting: 0}, drawn = () => requestAnimationFrame(() => { p.waiting--; p.last = performance.now(); });
+        const p = {last: 0, waiting: 0};
+        const drawn = () => requestAnimationFrame(() => { p.waiting--; p.last = performance.now(); });
         const observer = new MutationObserver(all => all.forEach(m => {
             p.waiting++;
             m.type === 'attributes' ? m.target.decode().then(drawn, drawn) : drawn();
         }));
-        observer.observe(panel, {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ['src']});
+        observer.observe(panel, {subtree: true, childList: true, characterData: true, attributes: true,
+                                 attributeFilter: ['src']});
         const began = performance.now();
         ACT;
         while (!(p.last && !p.waiting && performance.now() - p.last > 400)) await wait(40);
@@ -112,10 +125,11 @@ LOOP = """async ([selector, n]) => {
 
 
 def page_times(connect, leave, name: str, repeats: int) -> dict:
-    "What can be done in a widget, and milliseconds from the event in the page to the last picture and the last word that it changes."
+    "What can be done in a widget, and milliseconds from the event in the page to the last change it causes."
     found = {}
     for event, act in ACTS[name].items():
-        connect().evaluate(f"given => {{ ({LOOP.replace('ACT', act)})(given); }}", [f".fer-{name}", repeats + 1])
+        script = f"given => {{ ({LOOP.replace('ACT', act)})(given); }}"
+        connect().evaluate(script, [f".fer-{name}", repeats + 1])
         leave()
         time.sleep(3 + 3.3 * (repeats + 1))
         connect().wait_for_function(f"() => ferTimes.length > {repeats}")
@@ -128,16 +142,19 @@ def browser_table(repeats: int) -> dict:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     import browser
     import nbformat
-    if browser.missing("jupyterlab"): raise SystemExit(f"No browser can be driven: {browser.missing('jupyterlab')}.")
+    why = browser.missing("jupyterlab")
+    if why: raise SystemExit(f"No browser can be driven: {why}.")
     with tempfile.TemporaryDirectory() as place:
         for part in ("notebooks", "home"): (Path(place) / part).mkdir()
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         for n in POOLS:
             for name, code in CELLS.items():
-                notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code.format(n=n))], metadata=kernel)
+                cells = [nbformat.v4.new_code_cell(code.format(n=n))]
+                notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
                 nbformat.write(notebook, Path(place) / "notebooks" / f"{name}-{n}.ipynb")
         found = {n: {} for n in POOLS}
-        with browser.lab(Path(place) / "notebooks", Path(place) / "home") as site, browser.alone(site) as (connect, leave):
+        lab = browser.lab(Path(place) / "notebooks", Path(place) / "home")
+        with lab as site, browser.alone(site) as (connect, leave):
             for n in POOLS:
                 for name in CELLS:
                     page = browser.visit(site, f"{name}-{n}.ipynb", page=connect())
@@ -150,8 +167,12 @@ def browser_table(repeats: int) -> dict:
 
 def table(found: dict) -> list[str]:
     "Lines of a table: a row for each event, a column for each pool."
-    rows = [f"| {name} | " + " | ".join(f"{statistics.median(found[n][name]):.0f} ({max(found[n][name]):.0f})" for n in POOLS) + " |" for name in found[POOLS[0]]]
-    return ["", "| event | " + " | ".join(f"{n:,} faces" for n in POOLS) + " |", "| --- | --- | --- | --- |", *rows]
+    lines = ["", "| event | " + " | ".join(f"{n:,} faces" for n in POOLS) + " |", "| --- | --- | --- | --- |"]
+    for name in found[POOLS[0]]:
+        times = [found[n][name] for n in POOLS]
+        cells = [f"{statistics.median(ms):.0f} ({max(ms):.0f})" for ms in times]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
@@ -161,15 +182,19 @@ def main() -> None:
     given = options.parse_args()
     load, n = os.getloadavg()[0], given.repeats
     found = {pool: browser_times(pool, n) | tuner_times(pool, n) | confusion_times(pool, n) for pool in POOLS}
-    command = "python benchmarks/widgets.py" + " --browser" * given.browser
+    command = "python tools/widget_latency.py" + " --browser" * given.browser
     lines = ["", f"Rows of the confusion explorer are test rows. Made by `{command}`.", "",
-             "From a control's new value to the pictures being handed over, in Python alone, one thread:", *table(found)]
+             "From a control's new value to the pictures being handed over, in Python alone, one thread:",
+             *table(found)]
     if given.browser:
-        lines += ["", "In JupyterLab, from the event in the page to the last changed picture and word being drawn there (Chromium on the same cores):", *table(browser_table(n))]
-    lines[0] = (f"Milliseconds, median (worst) of {n}; {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+        title = ("In JupyterLab, from the event in the page to the last changed picture and word being drawn "
+                 "there (Chromium on the same cores):")
+        lines += ["", title, *table(browser_table(n))]
+    lines[0] = (f"Milliseconds, median (worst) of {n}; {cpu_name()}, {os.cpu_count()} cores, "
+                f"Python {platform.python_version()}; "
                 f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end.")
     text = "\n".join([*lines, ""])
-    Path(__file__).with_name("WIDGETS.md").write_text(text)
+    (Path(__file__).parent / "results" / "widget-latency.md").write_text(text)
     print(text)
 
 

@@ -1,10 +1,10 @@
 """Which GAN makes the better faces in the same time? One at a time, each for so many minutes, measured by one judge that none of them has met.
 
-    python benchmarks/families.py --data fer2013.zip --minutes 40 [--only cgan wgan_gp ...] [--out runs/families]
-    python benchmarks/families.py --data fer2013.zip --minutes 10 --table ablations --seeds 0 1 --no-cas
-    python benchmarks/families.py --data digits --steps 600 --table gamma --no-cas      # equal steps instead, where the machine's speed changes
-    python benchmarks/families.py --curves runs/fer32 [more runs of the same data]      # only draws what was measured on the way
-    python benchmarks/families.py --data fer2013.zip --judge runs/fer32 [more]          # only measures finished runs of that data, by the same judge
+    python tools/compare_families.py --data fer2013.zip --minutes 40 [--only cgan wgan_gp ...] [--out runs/families]
+    python tools/compare_families.py --data fer2013.zip --minutes 10 --table ablations --seeds 0 1 --no-cas
+    python tools/compare_families.py --data digits --steps 600 --table gamma --no-cas      # equal steps instead, where the machine's speed changes
+    python tools/compare_families.py --curves runs/fer32 [more runs of the same data]      # only draws what was measured on the way
+    python tools/compare_families.py --data fer2013.zip --judge runs/fer32 [more]          # only measures finished runs of that data, by the same judge
 
 What is finished is not trained again, and what was stopped goes on, so that the hours may be spread over several sittings. Writes
 the table (`families.json`, `families.md`) and a grid of faces for each GAN into the folder, and prints the table.
@@ -27,7 +27,7 @@ import torch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from torch import nn
 
-from fer_synth import experiment, plots
+from fer_synth import plots
 from fer_synth.config import GanConfig, RunConfig, WarmupConfig, to_dict
 from fer_synth.evaluation.generators import Yardstick, classification_accuracy_score, measures_table, stratified
 from fer_synth.families.cgan import CGan, ProjectionCritic
