@@ -146,7 +146,8 @@ def pool_funnel(
         ax.margins(x=.14)
         ax.xaxis.set_major_locator(MaxNLocator(4))
     if rounds:
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.2)
+        entries, columns = axes[0].get_legend_handles_labels(), 4 if width > 6 else 2
+        fig.legend(*entries, loc="outside upper left", ncols=columns, columnspacing=1.2)
     return fig
 
 # %% ../nbs/80_plots.ipynb #07f4d2ac

@@ -77,6 +77,12 @@ class Table:
         "Whether a cell holds a sentence, which needs room to be broken."
         return any(len(str(cell)) > 36 for row in self.rows for cell in row[1:])
 
+    @property
+    def numeric(self) -> bool:
+        "Whether all cells are plain numbers, which stand below each other at the right."
+        cells = "".join(str(cell) for row in self.rows for cell in row[1:])
+        return bool(cells) and set(cells) <= set("0123456789,.")
+
     def text(self) -> str:
         "The table as plain text: the first column to the left, the numbers to the right."
         lines = [self.head, *self.rows]
@@ -216,7 +222,7 @@ def answer(r: Records) -> tuple[str, str]:  # verdict, the rest of the sentence
         return "Not tested", f"{reason}; the advice below says what to change."
     text = sentence(r.metrics["differences"], r.metrics["arms"], r.cfg.compare.level, what=what)
     first, _, rest = text.partition(": ")
-    return first, rest
+    return first, rest.replace(" -", " −")
 
 # %% ../nbs/71_words.ipynb #9f31cc95
 def difference(r: Records, arm: str, against: str, metric: str) -> dict | None:

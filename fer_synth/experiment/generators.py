@@ -53,7 +53,9 @@ def load_sampler(
 ) -> Sampler:
     "What draws the images of a trained GAN."
     gen = make_generator(cfg.gan, len(member.classes), cfg.data.size, cfg.data.channels, 0)
-    load_generator(gen, folder.load()[0], cfg.gan.keep)
+    saved = folder.load()
+    if saved is None: raise UserError(f"{folder.path} holds no checkpoint; it was trained elsewhere, or not at all.")
+    load_generator(gen, saved[0], cfg.gan.keep)
     gen.eval().requires_grad_(False).to(device)
     return get_family(cfg.gan.family).sampler_class(gen, device, sources)
 

@@ -33,6 +33,7 @@ from ..selection.pools import Pool, read_validation, selection_rows, weights_has
 from ..selection.rules import (blank, precision_warnings, quotas, select, selection_warnings, summarise,
                                        threshold_curve, thresholds)
 from ..selection.scores import Scorer, make_scorer, score_pool
+from ..settings import UserError
 from ..steps import Plan, Step, Store
 from ..training.classifier import Schedule, predict, train_classifier, with_prefix
 from ..training.gan import Budget, Watch, train
@@ -80,8 +81,10 @@ def load_classifier(
     device="cpu",
 ) -> nn.Module:
     "A trained classifier with its best weights, in evaluation mode."
+    saved = folder.load()
+    if saved is None: raise UserError(f"{folder.path} holds no checkpoint; it was trained elsewhere, or not at all.")
     clf = make_classifier(cfg, len(like.classes), like.size, like.channels)
-    clf.load_state_dict(with_prefix("best/", folder.load()[0]))
+    clf.load_state_dict(with_prefix("best/", saved[0]))
     return clf.eval().requires_grad_(False).to(device)
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0005

@@ -152,10 +152,9 @@ class Ledger:
         self.done, self.undone = [], []                # actions: (rows, before, after)
     def grow(self, recorded, intended) -> None:
         "Take in the rows that are new at the end of these columns."
-        fresh = Ledger(recorded[len(self.kept):], intended[len(self.kept):])
-        for name in ("kept", "label", "mine"):
-            setattr(self, name, np.concatenate([getattr(self, name), getattr(fresh, name)]))
-        self.recorded, self.intended = recorded, intended
+        n, self.recorded, self.intended = len(self.kept), recorded, intended
+        self.kept, self.label = np.append(self.kept, recorded[n:]), np.append(self.label, intended[n:])
+        self.mine = np.append(self.mine, np.zeros(len(recorded) - n, bool))
     def now(self, rows) -> tuple:
         "Copies of kept, label and mine of some rows."
         return self.kept[rows].copy(), self.label[rows].copy(), self.mine[rows].copy()
@@ -178,15 +177,15 @@ class Ledger:
     def undo(self) -> bool:  # False when there is nothing to undo
         "Take the last action back."
         if not self.done: return False
-        rows, before, after = self.done.pop()
-        self.undone.append((rows, before, after))
+        self.undone.append(self.done.pop())
+        rows, before, _ = self.undone[-1]
         self.put(rows, before)
         return True
     def redo(self) -> bool:  # False when there is nothing to redo
         "Do again what was taken back last."
         if not self.undone: return False
-        rows, before, after = self.undone.pop()
-        self.done.append((rows, before, after))
+        self.done.append(self.undone.pop())
+        rows, _, after = self.done[-1]
         self.put(rows, after)
         return True
 

@@ -485,8 +485,8 @@ def strip_words(
     return f"Just kept: {n} of '{name}' at or above {line}, the nearest first{room}"
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #18653c21
-OF_RULE = ("threshold", "pass", "kept", "precision")
-HEADS = ("class", "generated", *OF_RULE, *OF_RULE)
+OF_RULE = ("value", "pass", "kept", "precision")
+HEADS = ("class", "images", *OF_RULE, *OF_RULE)
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #c105958d
 def table_rows(
