@@ -273,7 +273,8 @@ def real_reference(
     "What a random sample of training rows scores, so many of each class; measured once."
     key = tuple(counts.tolist())
     if key not in yard.real_scores:
-        rows = stratified(yard.train[1], counts, derive(yard.seed, "floor"))
+        seed = derive(yard.seed, "floor")      # the name of the role is part of the seed
+        rows = stratified(yard.train[1], counts, seed)
         yard.real_scores[key] = measure_seen(yard, yard.known.part(rows))
     return yard.real_scores[key]
 

@@ -131,7 +131,7 @@ class CGan(Game):
         with torch.no_grad(), arithmetic(self.bf16, self.device): fake = self.gen(inputs["z"], y).float()
         both = torch.cat([self.see(inputs["x"], inputs, "real"), self.see(fake, inputs, "fake")]).requires_grad_(penalty_step)
         with arithmetic(self.bf16 and not penalty_step, self.device): real, fake = self.critic(both, torch.cat([y, y])).float().chunk(2)
-        loss, numbers = self.game.critic(real, fake), {"gap": (real.mean() - fake.mean()).detach()}
+        loss, numbers = self.game.critic(real, fake), {"logit_gap": (real.mean() - fake.mean()).detach()}
         all_reduce_mean(middle := [(real.mean() + fake.mean()).detach() / 2])
         all_reduce_mean(sure := [overfitting_measure(real.detach(), *middle)])
         self.augment.update(*sure, self.cfg.batch)
