@@ -82,14 +82,14 @@ def draw_classifiers(ax, stats, prefix: str) -> None:
 # %% ../nbs/80_plots.ipynb #f83c61b9
 CURVES = (    # title, first part of the stages' names, {number: (colour, line, label)}; None for classifiers
     ("Warm-up loss", "warmup", {"loss": (BLUE, "-", "")}),
-    ("Logit gap, real − generated", "gan", {"gap": (BLUE, "-", "")}),
+    ("Logit gap, real − generated", "gan", {"logit_gap": (BLUE, "-", "")}),
     ("GAN losses", "gan", {"loss_critic": (RED, "-", "critic"), "loss_gen": (BLUE, "--", "generator")}),
     ("Penalties", "gan", {
         "penalty": (BLUE, "-", "gradient penalty"), "r1": (BLUE, "-", "R1"), "r2": (RED, "--", "R2")}),
     ("Frechet distance", "gan", {"frechet": (BLUE, "-", "")}),
     ("Agreement and diversity", "gan", {
         "judge_agreement": (BLUE, "-", "judge agreement"), "diversity": (RED, "--", "diversity, real = 1"),
-        "strength": (GREEN, ":", "augmentation p")}),
+        "p": (GREEN, ":", "augmentation p")}),
     ("Real against generated", "gan", {
         "precision": (BLUE, "-", "precision"), "recall": (RED, "--", "recall"),
         "coverage": (GREEN, ":", "coverage")}),
