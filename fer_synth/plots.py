@@ -87,7 +87,7 @@ def draw_students(ax, logs) -> None:
 # %% ../nbs/80_plots.ipynb #f83c61b9
 CURVES = (    # title, kind of the steps, {number: (colour, line, label)}; None for classifiers
     ("Warm-up loss", "warmup", {"loss": (BLUE, "-", "")}),
-    ("Logit gap, real − generated", "gan", {"gap": (BLUE, "-", "")}),
+    ("Logit gap, real − generated", "gan", {"logit_gap": (BLUE, "-", "")}),
     ("GAN losses", "gan", {"loss_critic": (RED, "-", "critic"), "loss_gen": (BLUE, "--", "generator")}),
     ("Penalties", "gan", {
         "penalty": (BLUE, "-", "gradient penalty"), "r1": (BLUE, "-", "R1"), "r2": (RED, "--", "R2")}),

@@ -119,12 +119,16 @@ def flatten_optimizer(
 # %% ../nbs/04_runtime.ipynb #cb0b007d
 def restore_optimizer(opt: torch.optim.Optimizer, prefix: str, tensors: dict) -> None:
     "Put back what `flatten_optimizer` took; the parameter groups (rates, betas) stay as they are."
-    state = {}
+    state, params = {}, [p for group in opt.param_groups for p in group["params"]]
     for key, v in tensors.items():
-        if key.startswith(prefix + "."):
-            i, name = key[len(prefix) + 1:].split(".", 1)
-            plain = not v.is_floating_point() and not v.ndim       # SparseAdam counts its steps in plain ints
-            state.setdefault(int(i), {})[name] = v.item() if plain else v.clone()
+        if not key.startswith(prefix + "."): continue
+        i, name = key[len(prefix) + 1:].split(".", 1)
+        like = params[int(i)]
+        if not v.is_floating_point() and not v.ndim: v = v.item()      # SparseAdam counts its steps in plain ints
+        elif v.shape == like.shape:
+            v = torch.empty_like(like, dtype=v.dtype, device=v.device).copy_(v)    # strides as fused Adam demands
+        else: v = v.clone()
+        state.setdefault(int(i), {})[name] = v
     opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
 
 # %% ../nbs/04_runtime.ipynb #412a2e64

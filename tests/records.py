@@ -86,14 +86,14 @@ def log_classifier(log, rng, floor):
 
 
 def log_gan(log, rng, steps, start):
-    "A GAN whose critic's gap falls and settles."
+    "A GAN whose critic's logit gap falls and settles."
     for i in range(10, steps + 1, 10):
         gap = start * .99 ** i + 1.6 + rng.normal(0, .25)
         penalty = 2.5 * .97 ** i + .12 + abs(rng.normal(0, .02))
         log.add(i,
                 loss_critic=penalty - gap,
                 loss_gen=-2 + gap / 3 + rng.normal(0, .2),
-                gap=gap,
+                logit_gap=gap,
                 penalty=penalty,
                 grad_critic=2 + penalty,
                 grad_gen=.4 + .1 * rng.random(),

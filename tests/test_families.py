@@ -45,7 +45,7 @@ class LinearCritic(nn.Module):
 
 
 class Linear(Game):
-    "As small as a family can be: one matrix each way, in the hinge game."
+    "As small as a family can be: one matrix each way, with the hinge loss."
     @staticmethod
     def make_generator(cfg, n_classes, size, channels):
         return LinearGenerator(cfg.z, n_classes, size, channels)
@@ -59,7 +59,7 @@ class Linear(Game):
         real_logits = self.critic(inputs["x"], inputs["y"])
         fake_logits = self.critic(fake, inputs["y"])
         gap = (real_logits.mean() - fake_logits.mean()).detach()
-        return GAME_LOSSES["hinge"].critic(real_logits, fake_logits), {"gap": gap}
+        return GAME_LOSSES["hinge"].critic(real_logits, fake_logits), {"logit_gap": gap}
 
     def gen_loss(self, inputs):
         fake = self.gen(inputs["z"], inputs["y"])

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fer_synth.models.samplers import LatentSampler
 from fer_synth.recipes import FIVE_EMOTIONS
 from fer_synth.runtime import load_tensors
 
@@ -93,7 +94,7 @@ def test_the_checkpoint_generates_images(rehearsal, tool):
     cfg = tool.cgan_config(tool.Options(out, rehearse=True))
     gen = tool.parts.make_generator(cfg.gan, len(notes["classes"]), cfg.data.size, cfg.data.channels, 0)
     gen.load_state_dict(tensors)
-    images = tool.parts.generated(gen, np.arange(5), torch.device("cpu"), 0)
+    images = tool.parts.generated(LatentSampler(gen), np.arange(5), 0)
     assert images.shape == (5, 1, cfg.data.size, cfg.data.size) and notes["step"] == 20
 
 

@@ -8,13 +8,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import cdist
 
-from fer_synth.experiment import runs
 from fer_synth.config import UserError
 from fer_synth.data.batches import to_uint8
 from fer_synth.families.vanilla import PlainGenerator
+from fer_synth.families.wgan_gp import Generator
 from fer_synth.models.blocks import AdaIN, latents_of
-from fer_synth.models.wgan_gp import Generator
-from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.widgets.browser import Classes, ImageBrowser, Mixes, origin_of
 from fer_synth.widgets.browser_state import (BrowserState, Decisions, count_images, decisions_of,
                                              take_decisions)

@@ -18,18 +18,23 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fer_synth.config import DataConfig, RunConfig
-from fer_synth.data.batches import Batches, to_uint8
-from fer_synth.data.drawn import draw_faces, load_images
-from fer_synth.data.faces import ImageSet
+from fer_synth.data.batches import Batches, MirrorAndShift
+from fer_synth.data.drawn import draw_faces
+from fer_synth.data.images import ImageSet
+from fer_synth.data.load import load_images
+from fer_synth.data.training_set import TrainingSet
 from fer_synth.families.known import get_family, make_critic, make_generator
-from fer_synth.models.blocks import conv_macs, sample_latents
+from fer_synth.models.blocks import conv_macs
 from fer_synth.models.classifier import make_classifier
+from fer_synth.models.samplers import Sampler
 from fer_synth.recipes import FIVE_EMOTIONS, cgan_fer32, tiny_wgan_gp, vanilla_drawn32, wgan_gp_fer32
-from fer_synth.runtime import RunFolder, Stats, rng, seeded, start
-from fer_synth.training.classifier import predict, train_classifier
-from fer_synth.training.gan import Meter, play, train
-from fer_synth.training.objectives import Game, WarmUp
+from fer_synth.records import StepFolder
+from fer_synth.runtime import derive, rng, seeded, start
+from fer_synth.training.classifier import Schedule, predict, train_classifier
+from fer_synth.training.gan import Budget, Meter, Watch, play, train
+from fer_synth.training.objectives import Game
 from fer_synth.training.steps import Recorded, Rehearsed, arithmetic, make_adam, step_optimizer
+from fer_synth.training.warmup import WarmUp
 
 FAMILIES = {"cgan": cgan_fer32, "wgan_gp": wgan_gp_fer32, "vanilla": vanilla_drawn32}
 CLASSIFIERS = ("simple_cnn", "small_resnet")
@@ -74,8 +79,9 @@ def make_game(cfg: RunConfig, images, labels, device, recorder=Recorded, judge=N
     family = type(family.__name__, (family,), {"recorder": staticmethod(recorder)})
     gen = gen or make_generator(cfg.gan, *shape, 0).to(device)
     critic = make_critic(cfg.gan, *shape, 0).to(device)
+    transform = MirrorAndShift() if cfg.gan.mirror else None
     batches = Batches(images, labels, cfg.gan.batch, 0, "gan",
-                      device=device, mirror=cfg.gan.mirror, even=cfg.gan.even)
+                      device=device, transform=transform, even=cfg.gan.even)
     return family(cfg.gan, gen, critic, batches, 0, device, judge=judge or untrained_judge(cfg, device))
 
 
@@ -86,17 +92,18 @@ def untrained_judge(cfg: RunConfig, device) -> torch.nn.Module:
     return judge.eval().to(device)
 
 
-def train_gan(game: Game, cfg: RunConfig, run: RunFolder, steps: int, minutes=0.0, measure=None) -> None:
+def train_gan(game: Game, folder: StepFolder, steps: int, minutes=0.0, measure=None) -> None:
     "Train a game as a run does, on from its checkpoint if there is one."
-    shown = cfg.gan.batch * (cfg.gan.critic_steps + 1)
-    train(game, "gan-1", steps, run, Stats(run), cfg, shown, CLASSES, False, minutes, measure)
+    shown = game.cfg.batch * (game.cfg.critic_steps + 1)
+    watch = Watch.of(game.cfg, measure=measure, n_classes=CLASSES, batch=shown)
+    train(game, folder, Budget(folder, steps, minutes), watch)
 
 
-def train_judge(cfg: RunConfig, data: ImageSet, run: RunFolder, stage: str, device) -> tuple:
+def train_judge(cfg: RunConfig, data: ImageSet, folder: StepFolder, device) -> tuple:
     "A classifier of the training rows, and its accuracy on the validation rows."
-    real, held = data.part("train"), data.part("val")
-    clf = train_classifier(cfg, real, held, CLASSES, len(real[1]), 0, stage, run, Stats(run), device, False)
-    return clf, float((predict(clf, held[0], device).argmax(1) == held[1]).mean())
+    real, held = (TrainingSet(*data.part(split), data.classes) for split in ("train", "val"))
+    clf = train_classifier(cfg.clf, real, held, Schedule.of(cfg.clf, len(real)), folder, 0, device)
+    return clf, float((predict(clf, held.images, device).argmax(1) == held.labels).mean())
 
 
 def strong_judge(cfg: RunConfig) -> RunConfig:
@@ -105,12 +112,12 @@ def strong_judge(cfg: RunConfig) -> RunConfig:
     return replace(cfg, clf=clf)
 
 
-def warmed_up(cfg: RunConfig, data: ImageSet, judge, run: RunFolder, device) -> torch.nn.Module:
+def warmed_up(cfg: RunConfig, data: ImageSet, judge, folder: StepFolder, device) -> torch.nn.Module:
     "A generator after its warm-up."
     gen = make_generator(cfg.gan, CLASSES, cfg.data.size, cfg.data.channels, 0).to(device)
     batches = Batches(*data.part("train"), cfg.warmup.batch, 0, "warmup", device=device)
     lesson = WarmUp(cfg.warmup, gen, batches, judge.features, 0, device)
-    train(lesson, "warmup-1", cfg.warmup.steps, run, Stats(run), cfg, cfg.warmup.batch, CLASSES, False)
+    train(lesson, folder, Budget(folder, cfg.warmup.steps), Watch(n_classes=CLASSES, checkpoint_every=NO_END))
     return gen
 
 
@@ -120,12 +127,10 @@ def few_faces(cfg: RunConfig, n: int = 512) -> tuple[np.ndarray, np.ndarray]:
     return draw_faces(labels, 0, cfg.data.size, channels=cfg.data.channels), labels
 
 
-@torch.no_grad()
-def generated(gen, labels: np.ndarray, device, seed: int) -> np.ndarray:  # uint8 (N, C, H, W)
+def generated(sampler: Sampler, labels: np.ndarray, seed: int) -> np.ndarray:  # uint8 (N, C, H, W)
     "A generated image for each label."
-    z = sample_latents(len(labels), gen.z, rng(seed, "faces")).to(device)
-    y = torch.as_tensor(labels).to(device)
-    return torch.cat([to_uint8(gen(a, b)).cpu() for a, b in zip(z.split(256), y.split(256))]).numpy()
+    seeds = [derive(seed, "faces", i) for i in range(len(labels))]
+    return sampler.draw(sampler.request(labels, seeds))
 
 
 def pack(source: Path, out: Path) -> str:
@@ -263,7 +268,7 @@ def game_gflop(game: Game, cfg: RunConfig) -> float:
     inputs = game.inputs("critic", 0)
     gen = conv_macs(game.gen, inputs["z"], inputs["y"])
     critic = conv_macs(game.critic, inputs["x"], inputs["y"])
-    judge = conv_macs(game.judge, inputs["x"]) if cfg.gan.projected else 0.0
+    judge = conv_macs(game.judge, inputs["x"]) if getattr(cfg.gan, "projected", False) else 0.0
     critic_update = gen + 6 * critic + 2 * judge
     penalty = PENALTY_PASSES[cfg.gan.family] * critic + 4 * judge
     gen_update = 3 * gen + 2 * critic + 2 * judge

@@ -37,8 +37,8 @@ from gpu_parts import CLASSES, CLASSIFIERS, FAMILIES, GIB, MODES, WITH_BF16, Opt
 from fer_synth.config import RunConfig, to_dict, write_atomic
 from fer_synth.evaluation.generators import Yardstick
 from fer_synth.recipes import FIVE_EMOTIONS
-from fer_synth.runtime import RunFolder, Stats, environment, save_tensors
-from fer_synth.training.gan import sample_grid
+from fer_synth.records import StepFolder
+from fer_synth.runtime import environment, image_grid, save_tensors
 from fer_synth.training.objectives import Game
 
 # The most seconds of a section; cgan takes what is left of the whole.
@@ -151,10 +151,9 @@ def resume_section(o: Options) -> Iterator[dict]:
 
 def trained(cfg: RunConfig, images: tuple, folder: Path, sittings: list[int], device, recorder) -> dict:
     "The state after a training that is stopped after each of these steps and resumed from its checkpoint."
-    run = RunFolder.create(folder, cfg, {})
     for steps in sittings:
         game = parts.make_game(cfg, *images, device, recorder)
-        parts.train_gan(game, cfg, run, steps)
+        parts.train_gan(game, StepFolder(folder), steps)
     return game.state()
 
 
@@ -191,29 +190,29 @@ def cgan_section(o: Options) -> Iterator[dict]:
     yield {"data": data.source, "training_images": len(labels), "config": to_dict(cfg)}
     wanted = np.random.default_rng(0).choice(labels, 60 if o.rehearse else 2000)
     with tempfile.TemporaryDirectory() as place:
-        run = RunFolder.create(Path(place, "run"), cfg, {})
-        judge, accuracy = parts.train_judge(cfg, data, run, "judge-0", device)
-        strong, other = parts.train_judge(parts.strong_judge(cfg), data, run, "yardstick", device)
+        folders = [StepFolder(Path(place, name)) for name in ("judge", "yardstick", "warmup", "gan")]
+        judge, accuracy = parts.train_judge(cfg, data, folders[0], device)
+        strong, other = parts.train_judge(parts.strong_judge(cfg), data, folders[1], device)
         yield {"judge_accuracy": accuracy, "yardstick_accuracy": other}
         yardstick = Yardstick(strong, data, device=device, n=len(wanted))
 
-        def measure(gen) -> dict:
-            return yardstick.quick(parts.generated(gen, wanted[:1000], device, 1), wanted[:1000])
-        gen = parts.warmed_up(cfg, data, judge, run, device)
+        def measure(sampler) -> dict:
+            return yardstick.quick(parts.generated(sampler, wanted[:1000], 1), wanted[:1000])
+        gen = parts.warmed_up(cfg, data, judge, folders[2], device)
         game = parts.make_game(cfg, images, labels, device, graphs(o), judge, gen)
         minutes = 0.0 if o.rehearse else max(0.2, (o.deadline - time.time() - MEASURE_SECONDS) / 60)
-        parts.train_gan(game, cfg, run, cfg.gan.steps, minutes, measure)
-        yield training_facts(game, cfg, Stats(run).read("gan-1"), o, device)
-    found = yardstick.full(parts.generated(game.sampler(), wanted, device, 2), wanted)
+        parts.train_gan(game, folders[3], cfg.gan.steps, minutes, measure)
+        yield training_facts(game, cfg, folders[3].lines(), o)
+    found = yardstick.full(parts.generated(game.sampler(), wanted, 2), wanted)
     yield {"measures": {k: v for k, v in found.items() if k != "worst"}}
 
 
-def training_facts(game: Game, cfg: RunConfig, lines: list[dict], o: Options, device) -> dict:
+def training_facts(game: Game, cfg: RunConfig, lines: list[dict], o: Options) -> dict:
     "Write the generator and a grid of its images; return what the log says of the training."
-    steps, gen = lines[-1]["step"], game.sampler()
+    steps, sampler = lines[-1]["step"], game.sampler()
     notes = {"config": to_dict(cfg), "classes": FIVE_EMOTIONS, "step": steps}
-    save_tensors(o.out / "cgan.safetensors", gen.state_dict(), **notes)
-    sample_grid(gen, CLASSES, 0, device, columns=12).save(o.out / "faces.png")
+    save_tensors(o.out / "cgan.safetensors", sampler.gen.state_dict(), **notes)
+    image_grid(sampler.examples(CLASSES, 12, 0), 12).save(o.out / "faces.png")
     return {
         "steps": steps,
         "critic_images": steps * cfg.gan.batch * cfg.gan.critic_steps,

@@ -79,11 +79,13 @@ def newest_drawings(
     store: Store,
     device="cpu",
     sources: TrainingSources | None = None,
+    round: int | None = None,    # only GANs of this round; None: of any
 ) -> list[Drawing]:
     "The newest trained GAN of every member of a run; `UserError` where there is none."
+    wanted = {} if round is None else {"round": round}
     classes, found = plan.of("data")[0].settings["classes"], []
     for member in members(cfg, tuple(classes)):
-        done = [s for s in plan.of("gan", member=member.suffix) if store.state(s) == "done"]
+        done = [s for s in plan.of("gan", member=member.suffix, **wanted) if store.state(s) == "done"]
         if not done:
             raise UserError(f"{store.run.path} holds no GAN yet; continue it with: fer-synth resume {store.run.path}")
         found.append(Drawing(member, load_sampler(store.folder(done[-1]), cfg, member, device, sources)))

@@ -58,12 +58,12 @@ class Run:
         data = self.cfg.data
         like = TrainingSet(np.zeros((0, data.channels, data.size, data.size), np.uint8), np.zeros(0, np.int64), self.classes)
         return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
-    def drawings(self, device="cpu", images=None) -> list[Drawing]:
-        "The newest generators; `images`: the run's image set, which families with source images need."
+    def drawings(self, device="cpu", images=None, round: int | None = None) -> list[Drawing]:
+        "The generators of a round, None: the newest; `images`: the run's image set, for families with source images."
         needs = get_family(self.cfg.gan.family).sampler_class.needs
         if "sources" in needs and images is None: images = load_images(self.cfg.data)
         sources = TrainingSources(images) if images is not None else None
-        return newest_drawings(self.cfg, self.plan, self.store, device, sources)
+        return newest_drawings(self.cfg, self.plan, self.store, device, sources, round)
 
 # %% ../../nbs/76_experiment.results.ipynb #bed774b0
 def generate(

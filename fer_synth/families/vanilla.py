@@ -59,6 +59,6 @@ class Vanilla(Game):
             r1_penalty = squared_gradient_norm(real_logits, x).mean()
             loss = loss + gamma / 2 * self.cfg.penalty_every * r1_penalty
             numbers = {"r1": r1_penalty.detach()}
-        return loss, {"gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
+        return loss, {"logit_gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
         return GAME_LOSSES["nonsaturating"].generator(None, self.critic(self.gen(inputs["z"])))

@@ -81,6 +81,6 @@ class WganGp(Game):
             penalty = gradient_penalty(self.critic, x, fake, y, inputs["mix"])
             loss = loss + self.cfg.penalty * self.cfg.penalty_every * penalty
             numbers = {"penalty": penalty.detach()}
-        return loss, {"gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
+        return loss, {"logit_gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
         return generator_loss(self.critic(self.gen(inputs["z"], inputs["y"]), inputs["y"]))

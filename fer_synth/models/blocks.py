@@ -67,10 +67,10 @@ def conv_macs(
     "Multiply-accumulates of all convolutions and linear layers in one forward pass, for each image."
     total, hooks = [0.0], []
     def count(m, args, out):
-        per_output = m.weight[0].numel()
-        total[0] += out.numel() / len(inputs[0]) * per_output
+        spread = args[0] if isinstance(m, nn.ConvTranspose2d) else out       # its weights meet every input instead
+        total[0] += spread.numel() / len(inputs[0]) * m.weight[0].numel()
     for m in net.modules():
-        if isinstance(m, (nn.Conv2d, nn.Linear)): hooks.append(m.register_forward_hook(count))
+        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): hooks.append(m.register_forward_hook(count))
     with torch.no_grad(): net(*inputs)
     for h in hooks: h.remove()
     return total[0]

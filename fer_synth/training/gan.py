@@ -120,7 +120,7 @@ def trouble(
 ) -> str:               # a sentence with advice; "" when nothing is wrong, or when it was said before
     "What is going wrong without breaking down."
     said = " ".join(b.get("warning", "") for b in before)
-    gaps = [abs(b["gap"]) for b in [*before[-9:], line] if "gap" in b]
+    gaps = [abs(b["logit_gap"]) for b in [*before[-9:], line] if "logit_gap" in b]
     if len(gaps) == 10 and max(gaps) < 0.05 and "sees no difference" not in said:
         return ("The critic sees no difference between real and generated images; "
                 "raise gan.lr_critic or gan.critic_steps, or lower gan.gamma.")

@@ -41,7 +41,7 @@ def cpu_has_bf16() -> bool:
 def use_bf16(precision: str, device) -> bool:  # `precision` as in `CganConfig`
     "Whether the networks shall run in bfloat16; warns where that costs time instead of saving it."
     kind = torch.device(device).type
-    if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and kind == "cpu" and not cpu_has_bf16():
         warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about ten times as long; '
                       'choose "auto" or "fp32".')

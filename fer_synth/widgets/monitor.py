@@ -30,13 +30,13 @@ from .monitor_state import (Facts, MonitorState, caption, headline, measures, ro
 PANELS = (("Losses",
            (("warm-up", plots.GREEN, "-."), ("critic", plots.RED, "-"), ("generator", plots.BLUE, "--"))),
           ("Critic's logit gap, and penalties",
-           (("gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"),
+           (("logit gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"),
             ("R2", plots.GREEN, "--"))),
           ("Accuracy on validation images",
            (("judge", "black", "-"), *((arm, look[0], look[2]) for arm, look in plots.ARMS.items()))))
 
 # %% ../../nbs/96_widgets.monitor.ipynb #47ae5e5c
-CURVES = {"gan": ((0, "loss_critic", "critic"), (0, "loss_gen", "generator"), (1, "gap", "gap"),
+CURVES = {"gan": ((0, "loss_critic", "critic"), (0, "loss_gen", "generator"), (1, "logit_gap", "logit gap"),
                   (1, "penalty", "penalty"), (1, "r1", "R1"), (1, "r2", "R2")),
           "warmup": ((0, "loss", "warm-up"),),
           "judge": ((2, "val_accuracy", "judge"),)}      # kind of a stage -> panel, key in stats.jsonl, name
