@@ -412,7 +412,8 @@ def how_far(
 # %% ../../nbs/95_widgets.monitor_state.ipynb #30c687c7
 NUMBERS = {"loss_critic": "loss of the critic", "loss_gen": "loss of the generator",
            "logit_gap": "logit gap, real − generated", "penalty": "gradient penalty", "r1": "R1", "r2": "R2",
-           "p": "augmentation probability", "frechet": "Frechet distance",
+           "r_t": "overfitting measure r_t", "p": "augmentation probability p",
+           "frechet": "Frechet distance",
            "judge_agreement": "judge agrees", "diversity": "diversity, real = 1",
            "precision": "precision of the images", "recall": "recall of the images",
            "density": "density of the images", "coverage": "coverage of the images",
