@@ -130,10 +130,12 @@ class Store:
         "What `step.json` says; {} where the step was not begun."
         return self.folder(step).read_json("step.json", {})
     def state(self, step: Step) -> str:
-        "'done', 'partial' or 'to do'."
-        note = self.note(step)
-        if note.get("key") == step.key and note["state"] == "done": return "done"
-        return "partial" if self.folder(step).path.exists() else "to do"
+        "'done', 'partial' or 'to do'; `UserError` where its folder holds another step."
+        note, path = self.note(step), self.folder(step).path
+        if note.get("key", step.key) != step.key:
+            raise UserError(f"{path} holds a step of other settings; delete it to compute '{step.name}'.")
+        if note.get("state") == "done": return "done"
+        return "partial" if path.exists() else "to do"
     def is_done(self, step: Step) -> bool:
         "Whether a step is finished and its files are what they were then; `UserError` names one that is not."
         if self.state(step) != "done": return False

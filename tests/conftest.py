@@ -49,7 +49,8 @@ def shared_run(shared_runs):
         return run_files.made_once(shared_runs, name)
 
     yield get
-    for name in used: assert not run_files.changes(shared_runs, name), f"a test wrote into the shared run {name}"
+    for name in used:
+        assert not run_files.changes(shared_runs, name), f"a test wrote into the shared run {name}"
 
 
 @pytest.fixture(scope="session")

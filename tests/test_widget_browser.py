@@ -329,7 +329,9 @@ def test_measuring_can_be_cancelled_and_leaves_the_order(show):
 
 # ---- generators ------------------------------------------------------------------------------------------
 
-def close(a, b): return np.abs(a.astype(int) - b.astype(int)).max() <= 1           # another batch size may round otherwise
+def close(a, b):
+    "Equal but for rounding, which may differ with the batch size."
+    return np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
 def test_a_morph_ends_at_its_images(tiny_run, show):

@@ -522,7 +522,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_a_run_without_its_record_asks_its_judge_again(tiny_run, tmp_path, monkeypatch):
-    "Without a record, the judge's checkpoint and the real faces give the same numbers, unless the data have changed."
+    "The judge's checkpoint and the real faces give the same numbers, unless the data have changed."
     folder = shutil.copytree(tiny_run, tmp_path / "tiny")
     for r in (1, 2):
         record = validation_file(folder, r)

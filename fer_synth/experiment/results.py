@@ -59,7 +59,7 @@ class Run:
         like = TrainingSet(np.zeros((0, data.channels, data.size, data.size), np.uint8), np.zeros(0, np.int64), self.classes)
         return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
     def drawings(self, device="cpu", images=None, round: int | None = None) -> list[Drawing]:
-        "The generators of a round, None: the newest; `images`: the run's image set, for families with source images."
+        "The generators of a round, or the newest; `images`: the run's, for families with source images."
         needs = get_family(self.cfg.gan.family).sampler_class.needs
         if "sources" in needs and images is None: images = load_images(self.cfg.data)
         sources = TrainingSources(images) if images is not None else None

@@ -97,7 +97,7 @@ class FeatureCritic(nn.Module):
     "Images (N, channels, size, size), classes (N,) to scores (N,), by a classifier's feature maps."
     def __init__(self, judge: nn.Module, n_classes: int, size: int, channels: int):
         super().__init__()
-        self.judge = [judge.eval().requires_grad_(False)]       # in a list: not trained or saved with the critic
+        self.judge = [judge.eval().requires_grad_(False)]    # in a list: not a part of the critic's state
         device = next(judge.parameters()).device
         blank = torch.zeros(1, channels, size, size, device=device)
         _, depth, side, _ = self.maps(blank).shape
