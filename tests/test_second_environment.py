@@ -115,7 +115,7 @@ def test_widgets_behave_the_same(old):
 
 LAST_CELL = """
 import ipywidgets, IPython
-from fer_synth.widgets.parts import Panel
+from fer_synth.widgets.kit import Panel
 panels = [value for value in list(globals().values()) if isinstance(value, Panel)]
 print(ipywidgets.__version__, IPython.__version__, sorted({repr(panel.last_error) for panel in panels}))
 """
