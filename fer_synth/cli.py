@@ -260,7 +260,10 @@ def do_extend(args: list[str]) -> None:
     if {"-h", "--help"} & set(args): start, folder = get_recipe("wgan_gp_drawn32"), Path("RUN")
     elif not args or args[0].startswith("-"):
         raise UserError("Say which run first, then what shall be different: fer-synth extend RUN --compare.seeds 5")
-    else: start, folder = load_config(Path(args[0])/"config.json"), Path(args[0])
+    else:
+        from fer_synth.records import RunFolder
+        folder = Path(args[0])
+        _, start = RunFolder.open(folder)
     default = adopt(ExtendOptions, with_family(start, args), run=folder)
     options = parse(ExtendOptions, args, "extend", default=default)
     cfg = check_config(adopt(RunConfig, options))

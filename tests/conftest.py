@@ -12,7 +12,7 @@ import run_files
 
 # The groups that take longest come first, so that no worker is left alone with one of them at the end.
 LONGEST = ("browser", "test_report", "second environment", "test_big_data", "test_widget_monitor",
-           "test_experiment", "processes")
+           "test_experiment", "test_plan", "processes")
 
 
 def group(item) -> str:
