@@ -13,7 +13,6 @@ from fer_synth.families.known import FAMILIES
 from fer_synth.runtime import load_tensors
 
 pytest.importorskip("accelerate", reason="Hugging Face Accelerate is not installed (pip install -e .[dev])")
-pytestmark = pytest.mark.xdist_group("processes")
 
 WORKER = """
 import sys, numpy as np, torch

@@ -110,7 +110,7 @@ class Game(Players):
         "Further random inputs of a family: tensors with a row for each of the `n` images of all processes."
         return {}
     def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict[str, torch.Tensor]:
-        "All inputs of the k-th update of 'critic' or 'gen', this process's rows; random ones depend on k alone."
+        "This process's inputs of the k-th update of 'critic' or 'gen', random ones depend on k alone."
         random, n, labels = rng(self.seed, role, k), self.cfg.batch, self.batches.labels
         if role == "critic": found = dict(zip("xy", self.batches[k]))
         else:
