@@ -27,7 +27,7 @@ FAMILIES = ("cgan", "wgan_gp", "vanilla")
 RESULTS = Path(__file__).parent / "results" / "training-speed.md"
 
 
-def faces():
+def random_images():
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (ROWS, 1, SIZE, SIZE), np.uint8), rng.integers(0, CLASSES, ROWS)
 
@@ -74,7 +74,7 @@ def loader(batch: int):
     from torch.utils.data import DataLoader, Dataset
 
     class Table(Dataset):
-        def __init__(self): self.images, self.labels = faces()
+        def __init__(self): self.images, self.labels = random_images()
         def __len__(self): return ROWS
         def __getitem__(self, i):
             return torch.from_numpy(self.images[i]).float() / 127.5 - 1, int(self.labels[i])
@@ -105,38 +105,42 @@ def plain_classifier():
 def our_classifier():
     "The same network in fer_synth's classifier loop."
     from fer_synth.data.batches import Batches
-    from fer_synth.recipes import wgan_gp_fer32
+    from fer_synth.data.training_set import TrainingSet
+    from fer_synth.recipes import FIVE_EMOTIONS, wgan_gp_fer32
     from fer_synth.runtime import start
     from fer_synth.training.classifier import Training, update
-    device = start("cpu")
-    state = Training(wgan_gp_fer32(), CLASSES, 0, "bench", device)
-    batches = Batches(*faces(), CLF_BATCH, 0, "clf", device=device)
-    return lambda i: update(state, batches, i, 10**6, 0), CLF_BATCH, 1
+    device, cfg = start("cpu"), wgan_gp_fer32().clf
+    data = TrainingSet(*random_images(), FIVE_EMOTIONS)
+    state = Training(cfg, data, 0, device)
+    batches = Batches(data.images, data.labels, CLF_BATCH, 0, "clf", device=device)
+
+    def step(i): update(state, batches, i, cfg.lr)
+    return step, CLF_BATCH, 1
 
 
-def game(family: str, plain: bool, precision: str = "auto"):
+def game(family: str, plain: bool, **settings):
     "One generator step with its critic steps; images are the real ones that the critic is shown."
     import torch
     # Before the package is imported, so that every memory layout stays the default one.
     if plain: torch.channels_last = torch.contiguous_format
     from dataclasses import replace
 
-    from fer_synth.data.batches import Batches
-    from fer_synth.families.known import FAMILIES as KNOWN, make_critic, make_generator
+    from fer_synth.data.batches import Batches, MirrorAndShift
+    from fer_synth.families.known import get_family, make_critic, make_generator
     from fer_synth.models.classifier import SimpleCNN
     from fer_synth.recipes import cgan_fer32, vanilla_drawn32, wgan_gp_fer32
     from fer_synth.runtime import start
     from fer_synth.training.gan import Meter, play
     device = torch.device("cpu") if plain else start("cpu")
     recipe = {"cgan": cgan_fer32, "wgan_gp": wgan_gp_fer32, "vanilla": vanilla_drawn32}[family]
-    cfg = replace(recipe().gan, precision=precision)
-    batches = Batches(*faces(), cfg.batch, 0, "gan", device=device, mirror=True)
+    cfg = replace(recipe().gan, **settings)
+    batches = Batches(*random_images(), cfg.batch, 0, "gan", device=device, transform=MirrorAndShift())
     judge = SimpleCNN(CLASSES, SIZE, 1).to(device, memory_format=torch.channels_last)
     if plain:
         stream = loader(cfg.batch)
         type(batches).__getitem__ = lambda self, k: next(stream)
     gen, critic = make_generator(cfg, CLASSES, SIZE, 1, 0), make_critic(cfg, CLASSES, SIZE, 1, 0)
-    playing = KNOWN[family](cfg, gen, critic, batches, 0, device, judge=judge)
+    playing = get_family(family)(cfg, gen, critic, batches, 0, device, judge=judge)
 
     def step(i): play(playing, i, 1 << 60, Meter())
     return step, cfg.batch * cfg.critic_steps, cfg.penalty_every
@@ -145,7 +149,7 @@ def game(family: str, plain: bool, precision: str = "auto"):
 KINDS = {"classifier": {"plain": plain_classifier, "fer_synth": our_classifier}}
 for name in FAMILIES:
     KINDS[name] = {"plain": partial(game, name, True), "fer_synth": partial(game, name, False)}
-KINDS["cgan"]["bf16"] = partial(game, "cgan", False, "bf16")      # only cgan knows bfloat16
+KINDS["cgan"]["bf16"] = partial(game, "cgan", False, precision="bf16")      # only cgan knows bfloat16
 
 
 def measure(what: str, how: str, seconds: float) -> dict:

@@ -2,8 +2,8 @@
 
 `python tools/record.py runs/recorded` copies its records to fer_synth/recorded. The run itself is made by
     fer-synth demo --gan.steps 200 --selection.max-pool 300 --out runs/recorded
-Of the checkpoints only the averaged generator and the judge's best weights (in half precision) are kept:
-enough to make and judge new faces, not to go on training.
+Of the checkpoints only the averaged generators of the last round and the last judge's best weights (in half
+precision) are kept: enough to generate and judge new faces, not to go on training.
 """
 import shutil
 import sys
@@ -11,58 +11,64 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_synth.config import load_config
-from fer_synth.data.load import load_images
-from fer_synth.experiment import load_judge
+from fer_synth.experiment.results import Run
 from fer_synth.figures import spread
-from fer_synth.runtime import RunFolder, load_tensors, pick_device, save_tensors
-from fer_synth.selection.pools import write_validation
-from fer_synth.training.classifier import predict
+from fer_synth.records import RunFolder, StepFolder
+from fer_synth.steps import Step, Store, file_hashes
 
 HERE = Path(__file__).resolve().parent.parent / "fer_synth" / "recorded"
-PLAIN = ("config.json", "env.json", "data.json", "metrics.json", "timings.json", "stats.jsonl",
-         "selection.csv", "predictions.npz")
+PUBLISHED = ("config.json", "env.json", "data.json", "plan.json", "selection.csv", "metrics.json",
+             "predictions.npz", "measures.json")
+OF_A_STEP = ("facts.json", "real.png", "stats.jsonl", "kept.npy", "selection.csv", "selection.json")
+SHEETS = 10     # grids of samples, of all that a run makes
 
 
-def slim(run: Path, out: Path, stage: str, prefix: str, half: bool = False) -> None:
+def copy_weights(source: StepFolder, target: StepFolder, prefixes: tuple[str, ...], half: bool) -> None:
     "The part of a checkpoint that is used after training."
-    tensors, notes = load_tensors(run / "checkpoints" / f"{stage}.safetensors")
-    kept = {k: v for k, v in tensors.items() if k.startswith(prefix)}
-    if half: kept = {k: v.half() if v.is_floating_point() else v for k, v in kept.items()}
-    save_tensors(out / "checkpoints" / f"{stage}.safetensors", kept, config=notes["config"])
+    tensors, notes = source.load()
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+    if half: kept = {name: t.half() if t.is_floating_point() else t for name, t in kept.items()}
+    target.save(kept, **notes)
 
 
-def validations(run: Path, out: Path) -> None:
-    "What each round's judge says about the validation faces; where the run has no record, it is asked again."
-    cfg, device = load_config(run / "config.json"), pick_device("cpu")
-    faces = load_images(cfg.data)
-    images, truth = faces.part("val")
-    for r in range(1, cfg.rounds.count + 1):
-        name = Path("pool") / f"validation-{r}.npz"
-        if (run / name).exists():
-            shutil.copyfile(run / name, out / name)
-            continue
-        judge = load_judge(RunFolder(run), cfg, len(faces.classes), device, before=r)
-        write_validation(out / name, predict(judge, images, device), truth)
+def copy_compressed(source: Path, target: Path) -> None:
+    with np.load(source, allow_pickle=False) as arrays: np.savez_compressed(target, **arrays)
 
 
-def record(run: Path, out: Path = HERE) -> list[Path]:
+def shown_sheets(run: Run) -> set[Path]:
+    "The grids of samples that are kept: evenly spread over warm-up and rounds."
+    trainings = [run.store.folder(s) for kind in ("warmup", "gan") for s in run.plan.of(kind)]
+    sheets = [path for folder in trainings for path in sorted((folder / "samples").glob("*.png"))]
+    return {sheets[i] for i in spread(len(sheets), SHEETS)}
+
+
+def copy_step(run: Run, step: Step, copy: Store, sheets: set[Path]) -> None:
+    "What is kept of a step, and its step.json with the hashes of these files."
+    source, target = run.store.folder(step), copy.folder(step).make()
+    for name in OF_A_STEP:
+        if (source / name).exists(): shutil.copyfile(source / name, target / name)
+    for sheet in sheets & set((source / "samples").glob("*.png")):
+        (target / "samples").mkdir(exist_ok=True)
+        shutil.copyfile(sheet, target / "samples" / sheet.name)
+    if step.kind == "pool":
+        for name in ("pool.npz", "validation.npz"): copy_compressed(source / name, target / name)
+    if step in run.plan.of("gan", round=run.cfg.rounds.count):
+        copy_weights(source, target, ("ema/", "best/"), half=False)
+    if step is run.plan.of("judge")[-1]: copy_weights(source, target, ("best/",), half=True)
+    target.write_json("step.json", run.store.note(step) | {"files": file_hashes(target.path)})
+
+
+def record(path: Path, out: Path = HERE) -> list[Path]:
     "Copy what the notebooks show; the folder is made anew."
-    if not (run / "metrics.json").exists(): raise SystemExit(f"{run} is not a finished run.")
-    if load_config(run / "config.json").data.source != "drawn":
-        raise SystemExit(f"{run} is of real pictures; only drawn faces go into the package.")
+    run = Run.open(path)
+    if not (path / "metrics.json").exists(): raise SystemExit(f"{path} is not a finished run.")
+    if run.cfg.data.source != "drawn":
+        raise SystemExit(f"{path} is of real pictures; only drawn faces go into the package.")
     shutil.rmtree(out, ignore_errors=True)
-    for name in ("checkpoints", "pool", "samples"): (out / name).mkdir(parents=True)
-    for name in PLAIN: shutil.copyfile(run / name, out / name)
-    for path in sorted((run / "pool").glob("round-*.npz")):
-        with np.load(path, allow_pickle=False) as f: np.savez_compressed(out / "pool" / path.name, **f)
-    sheets = [p for kind in ("warmup", "gan") for p in sorted((run / "samples").glob(f"{kind}-*.png"))]
-    shown = [run / "samples" / "real.png", *(sheets[i] for i in spread(len(sheets), 10))]
-    for path in shown: shutil.copyfile(path, out / "samples" / path.name)
-    validations(run, out)
-    rounds = load_config(run / "config.json").rounds.count
-    slim(run, out, f"gan-{rounds}", "ema/")
-    slim(run, out, f"judge-{rounds - 1}", "best/", half=True)
+    out.mkdir(parents=True)
+    for name in PUBLISHED: shutil.copyfile(path / name, out / name)
+    copy, sheets = Store(RunFolder(out)), shown_sheets(run)
+    for step in run.plan: copy_step(run, step, copy, sheets)
     return sorted(p for p in out.rglob("*") if p.is_file())
 
 

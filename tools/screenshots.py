@@ -17,7 +17,7 @@ import browser
 LIMIT = 250_000   # bytes of a picture
 MONITOR = """import shutil
 from fer_synth.widgets.monitor import TrainingMonitor
-from fer_synth.widgets.parts import recorded_run
+from fer_synth.widgets.kit import recorded_run
 TrainingMonitor(shutil.copytree(recorded_run(), "runs/demo"))"""     # the picture shows this place
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 AT_REST = """() => [...document.querySelectorAll('.fer-confusion .fer-cancel')]

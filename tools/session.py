@@ -99,10 +99,11 @@ def train(site, command: str):
     return page, began, records
 
 
-def wait_for(path: Path, seconds: float = 600) -> None:
+def wait_for(run: Path, pattern: str, seconds: float = 600) -> None:
+    "Until a run folder holds such a file."
     until = time.monotonic() + seconds
-    while not path.exists():
-        if time.monotonic() > until: raise SystemExit(f"{path} did not appear.")
+    while not list(run.glob(pattern)):
+        if time.monotonic() > until: raise SystemExit(f"{run / pattern} did not appear.")
         time.sleep(.5)
 
 
@@ -120,13 +121,13 @@ def main() -> None:
         said = tune(site)
         print(said)
         terminal, began, run = train(site, re.search(r"fer-synth run .*", said)[0])
-        wait_for(run / "samples" / "gan-1-000020.png")
+        wait_for(run, "steps/gan-1-*/samples/000020.png")
         page = notebook(site, "watch_training", "run = newest_run()")
         page.wait_for_timeout(3000)
         keep(page.locator(".fer-monitor").first, "3-watch")
         page.context.close()
         site.pages.remove(page)
-        wait_for(run / "report.html")
+        wait_for(run, "report.html")
         print(f"{time.monotonic() - began:.0f} s of training")
         terminal.wait_for_timeout(2000)
         keep(terminal.locator(".jp-Terminal").first, "4-terminal")

@@ -41,20 +41,20 @@ def browser_times(n: int, repeats: int) -> dict:
     b = ImageBrowser(invented_images(n), per_page=SIDE, threaded=False)
     b.draw.seconds = 0
     def narrow(v): b.filters.range.value = (v, 1)
-    return {"face browser: page turn, 48 faces": took(lambda _: b.pages.next.click(), range(repeats + 1)),
-            "face browser: score filter": took(narrow, np.linspace(.1, .6, repeats + 1).round(2).tolist())}
+    return {"image browser: page turn, 48 images": took(lambda _: b.pages.next.click(), range(repeats + 1)),
+            "image browser: score filter": took(narrow, np.linspace(.1, .6, repeats + 1).round(2).tolist())}
 
 
 def tuner_times(n: int, repeats: int) -> dict:
-    faces = invented_images(n)
-    rng, k = np.random.default_rng(0), len(faces.classes)
+    images = invented_images(n)
+    rng, k = np.random.default_rng(0), len(images.classes)
     probs = rng.dirichlet(np.ones(k), 2_000)
-    t = ThresholdTuner(faces, validation=(probs, rng.integers(k, size=len(probs))))
+    t = ThresholdTuner(images, validation=(probs, rng.integers(k, size=len(probs))))
     t.redraw.seconds = 0
-    slider = t.sliders[faces.classes[0]]
+    slider = t.sliders[images.classes[0]]
     def move(v): slider.value = v
     values = np.linspace(.2, .8, repeats + 1).round(2).tolist()
-    return {"threshold tuner: slider to chart, faces and table": took(move, values)}
+    return {"threshold tuner: slider to chart, images and table": took(move, values)}
 
 
 def confusion_times(n: int, repeats: int) -> dict:
@@ -64,7 +64,7 @@ def confusion_times(n: int, repeats: int) -> dict:
     x = ConfusionExplorer(answers, images=images, n=20, threaded=False)
     cells = list(x.grids[2].buttons.values())
     def seed(v): x.controls.seed.value = v
-    return {"confusion explorer: cell to faces": took(lambda i: cells[i % 25].click(), range(repeats + 1)),
+    return {"confusion explorer: cell to images": took(lambda i: cells[i % 25].click(), range(repeats + 1)),
             "confusion explorer: seed to matrices": took(seed, [str(i % 3) for i in range(repeats + 1)])}
 
 
@@ -75,28 +75,28 @@ ImageBrowser(invented_images({n}))""",
     "tuner": """import numpy as np
 from fer_synth.widgets.browser_state import invented_images
 from fer_synth.widgets.tuner import ThresholdTuner
-faces, rng = invented_images({n}), np.random.default_rng(0)
-k = len(faces.classes)
-ThresholdTuner(faces, validation=(rng.dirichlet(np.ones(k), 2_000), rng.integers(k, size=2_000)))""",
+images, rng = invented_images({n}), np.random.default_rng(0)
+k = len(images.classes)
+ThresholdTuner(images, validation=(rng.dirichlet(np.ones(k), 2_000), rng.integers(k, size=2_000)))""",
     "confusion": """import numpy as np
 from fer_synth.widgets.browser_state import invented_images
 from fer_synth.widgets.confusion import ConfusionExplorer
 from fer_synth.widgets.confusion_state import from_answers
-rng, faces = np.random.default_rng(0), invented_images({n})
+rng, made = np.random.default_rng(0), invented_images({n})
 arms = {{a: rng.dirichlet(np.ones(5), (3, {n})) for a in ("real", "augmented")}}
-ConfusionExplorer(from_answers(faces.intended, arms, faces.classes), images=faces.images, threaded=False)""",
+ConfusionExplorer(from_answers(made.intended, arms, made.classes), images=made.images, threaded=False)""",
 }
 KEY = "new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true})"
 ACTS = {    # what is done there, the i-th time; `panel` is the widget
-    "browser": {"face browser: page turn, 24 faces": "panel.querySelector('button.fer-next').click()"},
+    "browser": {"image browser: page turn, 24 images": "panel.querySelector('button.fer-next').click()"},
     "tuner": {
-        "threshold tuner: slider to chart, faces and table":
+        "threshold tuner: slider to chart, images and table":
             f"panel.querySelector('.fer-slider-0 .noUi-handle').dispatchEvent({KEY})",
     },
     "confusion": {
-        "confusion explorer: cell to 24 faces":
+        "confusion explorer: cell to 24 images":
             "panel.querySelectorAll('.fer-matrix-difference .fer-cell')[i].click()",
-        "confusion explorer: seed to matrices, recalls and faces":
+        "confusion explorer: seed to matrices, recalls and images":
             "const s = panel.querySelector('.fer-seed select'); s.selectedIndex = 1 + i % 3; "
             "s.dispatchEvent(new Event('change', {bubbles: true}))",
     },
@@ -167,7 +167,8 @@ def browser_table(repeats: int) -> dict:
 
 def table(found: dict) -> list[str]:
     "Lines of a table: a row for each event, a column for each pool."
-    lines = ["", "| event | " + " | ".join(f"{n:,} faces" for n in POOLS) + " |", "| --- | --- | --- | --- |"]
+    head = " | ".join(["event", *(f"{n:,} images" for n in POOLS)])
+    lines = ["", f"| {head} |", "| --- | --- | --- | --- |"]
     for name in found[POOLS[0]]:
         times = [found[n][name] for n in POOLS]
         cells = [f"{statistics.median(ms):.0f} ({max(ms):.0f})" for ms in times]

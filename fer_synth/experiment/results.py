@@ -14,9 +14,8 @@ from ..config import RunConfig, write_atomic
 from ..data.load import load_images
 from ..data.training_sources import TrainingSources
 from ..data.training_set import TrainingSet
-from .generators import Drawing, newest_drawings
+from .generators import Drawing, needs_sources, newest_drawings
 from .work import Job, load_classifier, measure_generators
-from ..families.known import get_family
 from ..records import RunFolder
 from ..runtime import derive, start
 from ..selection.pools import Pool, weights_hash
@@ -58,12 +57,11 @@ class Run:
         data = self.cfg.data
         like = TrainingSet(np.zeros((0, data.channels, data.size, data.size), np.uint8), np.zeros(0, np.int64), self.classes)
         return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
-    def drawings(self, device="cpu", images=None) -> list[Drawing]:
-        "The newest generators; `images`: the run's image set, which families with source images need."
-        needs = get_family(self.cfg.gan.family).sampler_class.needs
-        if "sources" in needs and images is None: images = load_images(self.cfg.data)
-        sources = TrainingSources(images) if images is not None else None
-        return newest_drawings(self.cfg, self.plan, self.store, device, sources)
+    def drawings(self, device="cpu", images=None, round: int | None = None) -> list[Drawing]:
+        "The generators of a round, or the newest; `images`: the run's, for families with source images."
+        sources = None
+        if needs_sources(self.cfg): sources = TrainingSources(images or load_images(self.cfg.data))
+        return newest_drawings(self.cfg, self.plan, self.store, device, sources, round)
 
 # %% ../../nbs/76_experiment.results.ipynb #bed774b0
 def generate(

@@ -21,7 +21,7 @@ from ..data.training_sources import TrainingSources
 from ..data.training_set import TrainingSet
 from ..evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
 from ..evaluation.generators import Yardstick, classification_accuracy_score
-from .generators import Drawing, Member, fresh_images, load_sampler
+from .generators import Drawing, Member, fresh_images, load_sampler, needs_sources
 from ..families.known import get_family, make_critic, make_generator
 from ..models.classifier import make_classifier
 from ..models.features import VGGFeatures
@@ -57,6 +57,10 @@ class Job:
     def val(self) -> TrainingSet: return TrainingSet(*self.images.part("val"), self.classes)
     @cached_property
     def sources(self) -> TrainingSources: return TrainingSources(self.images)
+    @property
+    def family_sources(self) -> TrainingSources | None:
+        "The source images, for a family that begins with such."
+        return self.sources if needs_sources(self.cfg) else None
     @property
     def counts(self) -> dict[str, int]:
         "Real training images of each class."
@@ -202,7 +206,7 @@ def work_gan(job: Job, step: Step, folder: StepFolder) -> None:
     judge = load_classifier(job.input(step, "judge"), cfg.clf, job.real, job.device)
     objective = get_family(gan.family)(
         gan, gen, critic, critic_batches(job, member, round, kept, seed), derive(seed, "round", round), job.device,
-        begun=trained_before(job, step), judge=judge, sources=job.sources)
+        begun=trained_before(job, step), judge=judge, sources=job.family_sources)
     if "gan" in kinds: objective.load(job.input(step, "gan").load()[0])
     broadcast([t for net in objective.modules.values() for t in net.state_dict().values()])
     watch = Watch.of(gan, measure=make_measure(job, member, judge), n_classes=n, seed=step.seed,
@@ -241,7 +245,7 @@ def gan_drawings(job: Job, step: Step) -> list[Drawing]:
     found = []
     for gan in (i for i in step.inputs if i.kind == "gan"):
         member = job.member(gan)
-        sampler = load_sampler(job.store.folder(gan), job.cfg, member, job.device, job.sources)
+        sampler = load_sampler(job.store.folder(gan), job.cfg, member, job.device, job.family_sources)
         found.append(Drawing(member, sampler))
     return found
 
