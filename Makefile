@@ -41,7 +41,7 @@ demo: $(RUNTIME)
 # pytest runs the tour, in JupyterLab or, where there is no browser, in a kernel alone.
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --skip_file_glob tour.ipynb
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check $(ARGS)

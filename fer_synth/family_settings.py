@@ -20,10 +20,10 @@ class GanConfig:
     steps: int = setting(1000, POSITIVE)  # generator steps in the first round
     later_steps: int = setting(300, NOT_NEGATIVE)  # generator steps in each later round
     images: int = setting(0, NOT_NEGATIVE)  # instead of steps: real images that the critic sees in round 1
-    minutes: float = setting(0.0, NOT_NEGATIVE)  # instead of steps: minutes for all GAN training, with warm-up
+    minutes: float = setting(0.0, NOT_NEGATIVE)  # instead of steps: minutes for all GAN training and warm-up
     mirror: bool = True  # show the critic mirrored images too
     even: bool = False  # show all classes equally often, not as often as they occur
-    measure_every: int = setting(0, NOT_NEGATIVE)  # generator steps between two measurements; 0 measures never
+    measure_every: int = setting(0, NOT_NEGATIVE)  # generator steps between two measurements; 0: never
     measure_images: int = setting(1000, POSITIVE)  # images that are generated for a measurement
     keep: Literal["last", "best"] = "last"  # which generator fills the pool: the last, or the best measured
     log_every: int = setting(25, POSITIVE, result=False)  # generator steps between two lines in the log
@@ -93,13 +93,14 @@ class CganConfig(AdversarialConfig):
     measure_every: int = setting(250, NOT_NEGATIVE)  # generator steps between two measurements; 0: never
     gamma: float = setting(0.0, NOT_NEGATIVE)  # weight of R1 and R2; 0 derives it from the images
     r2: bool = True  # charge the gradient at generated images too (R2), not only at real ones (R1)
-    augment: Literal["none", "fixed", "adaptive"] = "adaptive"  # change what the critic sees, real and generated
+    augment: Literal["none", "fixed", "adaptive"] = "adaptive"  # change what the critic sees of either kind
     augment_p: float = setting(0.3, SHARE)  # probability of each change when augment is fixed
     projected: bool = True  # a second critic on the feature maps of the first judge (projected GAN)
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # arithmetic; auto is bf16 on a GPU that has it
 
 # %% ../nbs/01_family_settings.ipynb #1b2c3d11
-FAMILY_SETTINGS: dict[str, type[GanConfig]] = {"wgan_gp": WganGpConfig, "cgan": CganConfig, "vanilla": VanillaConfig}
+FAMILY_SETTINGS: dict[str, type[GanConfig]] = {
+    "wgan_gp": WganGpConfig, "cgan": CganConfig, "vanilla": VanillaConfig}
 
 # %% ../nbs/01_family_settings.ipynb #1b2c3d12
 def family_settings(name: str) -> type[GanConfig]:
@@ -114,6 +115,6 @@ def change_family(
     name: str,     # of the family to change to
 ) -> GanConfig:    # that family's settings
     "Another family's settings with the budget, the measurements and the records of these."
-    kept = ("per_class", "steps", "later_steps", "images", "minutes", "measure_every", "measure_images", "keep",
-            "log_every", "sample_every", "checkpoint_every")
+    kept = ("per_class", "steps", "later_steps", "images", "minutes", "measure_every", "measure_images",
+            "keep", "log_every", "sample_every", "checkpoint_every")
     return family_settings(name)(**{field: getattr(settings, field) for field in kept})

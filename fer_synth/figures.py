@@ -192,7 +192,7 @@ def decisions(
 
 # %% ../nbs/79_figures.ipynb #42d01559
 def kept_and_dropped(
-    pool: dict,          # {"images": uint8 (N, C, H, W), "round": int}
+    pool,                # the `Pool` of a round
     rows: dict,          # columns of selection.csv, of this or of all rounds
     classes,             # class names
     width: float = WIDE, # inches
@@ -203,14 +203,14 @@ def kept_and_dropped(
     k, gap = min(most, 4 if wide else 5), " " if wide else "\n"
     images, captions, heads, edges = [], [], {}, []
     for name in classes:
-        for which, colour, head in decisions(rows, pool["round"], name):
+        for which, colour, head in decisions(rows, pool.round, name):
             found, at = ranked(rows, which, k), len(images)
             heads[at] = heads.get(at, "") + head
             if not found and not wide:         # no empty row: the heading joins the next one
                 heads[at] += "; "
                 continue
             empty = k - len(found)
-            images += [pool["images"][int(rows["id"][i].rsplit("-", 1)[1])] for i in found] + [None] * empty
+            images += [pool.images[int(rows["id"][i].rsplit("-", 1)[1])] for i in found] + [None] * empty
             captions += [image_note(rows, i, name, gap) for i in found] + [""] * empty
             edges += [colour] * k
             if wide and colour == BLUE:        # a gap between kept and dropped

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 def critic_loss(
     real: torch.Tensor,  # scores of real images (N,)
     fake: torch.Tensor,  # scores of generated images (M,)
-) -> torch.Tensor:       # scalar, the negative gap
+) -> torch.Tensor:       # scalar, the negative logit gap
     "Wasserstein critic loss."
     return fake.mean() - real.mean()
 
@@ -32,12 +32,12 @@ def gradient_penalty(
     real: torch.Tensor,   # real images (N, C, H, W)
     fake: torch.Tensor,   # generated images, the same shape
     y: torch.Tensor,      # class of each pair (N,)
-    mix: torch.Tensor,    # where on the line between them to look, (N,), from 0 (real) to 1 (generated)
+    mix: torch.Tensor,    # the point on the line between them, (N,), from 0 (real) to 1 (generated)
 ) -> torch.Tensor:        # scalar; multiply by the penalty weight
-    "Mean squared distance of the slope's length from one (arXiv 1704.00028, eq. 3)."
+    "Mean squared distance of the gradient norm from one (arXiv 1704.00028, eq. 3)."
     x = torch.lerp(real.detach(), fake.detach(), mix.view(-1, 1, 1, 1)).requires_grad_()
-    slope, = torch.autograd.grad(critic(x, y).sum(), x, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    gradient, = torch.autograd.grad(critic(x, y).sum(), x, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 # %% ../nbs/30_losses.ipynb #4e505d80
 def relativistic_critic(
@@ -52,7 +52,7 @@ def relativistic_generator(
     real: torch.Tensor,  # scores of real images (N,)
     fake: torch.Tensor,  # scores of generated images (N,)
 ) -> torch.Tensor:       # scalar
-    "Generator's part: its image shall look more real than its partner."
+    "Generator's part of the relativistic pairing loss (arXiv 2501.05441, eq. 2)."
     return F.softplus(real - fake).mean()
 
 # %% ../nbs/30_losses.ipynb #27175da1
@@ -65,7 +65,7 @@ def hinge_critic(
 
 # %% ../nbs/30_losses.ipynb #88d8cc7b
 def nonsaturating_critic(
-    real: torch.Tensor,  # scores of real images (N,), as log odds
+    real: torch.Tensor,  # scores of real images (N,): log odds of being real
     fake: torch.Tensor,  # scores of generated images (M,)
 ) -> torch.Tensor:       # scalar; 2 ln 2 for a critic that sees no difference
     "Critic's cross entropy (arXiv 1406.2661, eq. 1)."
@@ -74,7 +74,7 @@ def nonsaturating_critic(
 # %% ../nbs/30_losses.ipynb #a4267810
 @dataclass(frozen=True)
 class GameLoss:
-    "The two sides of an adversarial game, each a function of real and generated scores."
+    "The two sides of an adversarial loss, as functions of real and generated scores."
     critic: Callable
     generator: Callable
     paired: bool = False  # whether the generator's loss needs the real scores; elsewhere it is given None
@@ -91,9 +91,9 @@ def squared_gradient_norm(
     scores: torch.Tensor,  # the critic's scores of `x` (N,)
     x: torch.Tensor,       # the images that were scored, with `requires_grad` (N, C, H, W)
 ) -> torch.Tensor:         # (N,); the mean of it times gamma / 2 is R1 at real images, R2 at generated ones
-    "Squared length of the critic's slope at each image (arXiv 1801.04406, eq. 9), differentiable."
-    slope, = torch.autograd.grad(scores.sum(), x, create_graph=True)
-    return slope.square().sum((1, 2, 3))
+    "Squared norm of the critic's gradient at each image (arXiv 1801.04406, eq. 9), differentiable."
+    gradient, = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    return gradient.square().sum((1, 2, 3))
 
 # %% ../nbs/30_losses.ipynb #d18872fd
 def default_gamma(
@@ -101,15 +101,19 @@ def default_gamma(
     n: int,       # training images
 ) -> float:       # gamma of R1 and R2
     "A weight for R1 and R2 that fits the size and the number of the images."
-    return 0.05 * values / 1024 * min(8.0, max(0.25, (25_000 / max(1, n)) ** 0.5))
+    for_number = min(8.0, max(0.25, (25_000 / max(1, n)) ** 0.5))
+    return 0.05 * values / 1024 * for_number
 
 # %% ../nbs/30_losses.ipynb #cf00e4b6
 def perceptual_loss(
     features,            # maps images (N, C, H, W) to a list of feature tensors
-    x: torch.Tensor,     # images that learn (N, C, H, W)
-    target: torch.Tensor, # images to be like, the same shape
+    x: torch.Tensor,     # images, with a gradient (N, C, H, W)
+    target: torch.Tensor, # images that they are compared with, the same shape
 ) -> torch.Tensor:       # scalar; 0 for equal images, about 1 for unrelated ones
     "Mean over layers of the relative L1 distance between features."
     with torch.no_grad(): wanted = features(target)
-    parts = [(a - b).abs().mean() / b.abs().mean().clamp_min(1e-6) for a, b in zip(features(x), wanted)]
+    parts = []
+    for a, b in zip(features(x), wanted):
+        distance, size = (a - b).abs().mean(), b.abs().mean()
+        parts.append(distance / size.clamp_min(1e-6))
     return torch.stack(parts).mean()

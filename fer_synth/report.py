@@ -11,7 +11,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from . import report_facts, words
 from .config import write_atomic
 from .report_pictures import LIMIT, affordable, draw_pictures, embedded_pictures
-from .run_records import Records, noun, read_records
+from .run_records import Records, read_records
 
 # %% ../nbs/82_report.ipynb #518d2bfe
 CSS = """:root { color-scheme: light dark; --ink: #1c1c1c; --soft: #595959; --page: #fff; --card: #f3f5f7;
@@ -127,7 +127,7 @@ ANSWER = """
 <header>
 <p class="eyebrow">fer_synth · {{ r.cfg.recipe }} · {{ r.date }}</p>
 <h1>Do generated {{ what }} help this classifier?</h1>
-{% set verdict, reason = words.answer(r) %}
+{% set verdict, reason = words.answer(r.metrics, r.cfg.compare.level, what) %}
 <p class="answer"><strong>{{ verdict }}</strong>: {{ reason }}</p>
 <dl class="cards">
 {% for number, meaning in facts.key_numbers(r) %}
@@ -195,7 +195,7 @@ COMPARISON = """
 {% endcall %}
 {% call section("Differences") %}
 {{ figure(figures["differences"]) }}
-{{ para(words.lost_recall_sentence(r)) }}
+{{ para(words.lost_recall_sentence(r.metrics)) }}
 {% if r.metrics.differences and seeds < words.FEW_SEEDS %}
 <p>Fewer than five seeds are too few for a conclusion: read the intervals as a hint.</p>
 {% endif %}
@@ -238,6 +238,7 @@ at most {{ "{:.2f}".format(spent.peak_memory_gib) }} GiB of memory.</p>
 {% call folded("Settings (config.json)") %}{{ table(facts.settings_table(r.cfg)) }}{% endcall %}
 {% call folded("Environment (env.json)") %}{{ table(facts.environment_table(r.env)) }}{% endcall %}
 <p>Fingerprint of the data: {{ r.data.get("fingerprint", "none") }}.</p>
+{{ para(facts.taken_over(r)) }}
 {% endcall %}
 """
 
@@ -259,7 +260,7 @@ def page(
     commands = [f"fer-synth run --config {name}/config.json --out {name}-again    # the whole run",
                 f"fer-synth report {name}    # this page"]
     return TEMPLATES.get_template("page").render(
-        r=r, what=noun(r), words=words, facts=report_facts, figures=embedded_pictures(r, files),
+        r=r, what=r.noun, words=words, facts=report_facts, figures=embedded_pictures(r, files),
         commands=commands)
 
 # %% ../nbs/82_report.ipynb #a481e6d4

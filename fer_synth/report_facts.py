@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['MEANINGS', 'WAYS', 'accuracy_number', 'f1_numbers', 'key_numbers', 'counts_table', 'some_names', 'data_facts',
            'quality_table', 'warnings_by_round', 'with_interval', 'scores_table', 'differences_table', 'splits_table',
-           'arms_table', 'steps_taken', 'settings_table', 'changed', 'times_table', 'environment_table']
+           'arms_table', 'steps_taken', 'settings_table', 'changed', 'times_table', 'environment_table', 'taken_over']
 
 # %% ../nbs/78_report_facts.ipynb #0be97f24
 import json
 from .config import RunConfig, diff_config, to_dict
 from .recipes import RECIPES, get_recipe
-from .run_records import Records, compared_arms, noun
+from .run_records import Records, compared_arms, reused_steps
 from .words import (
     MEASURES, Table, cell, difference, duration, lost_recall, metric_name, pct, points, span)
 
@@ -18,14 +18,14 @@ def accuracy_number(r: Records) -> tuple[str, str]:  # number, what it is
     "Test accuracy of the compared arms."
     first, other = compared_arms(r)
     accuracy = " → ".join(pct(r.metrics["arms"][a]["mean"]["accuracy"]) for a in (first, other) if a)
-    arms = f"{first} → {other}" if other else f"{first} {noun(r)} alone"
+    arms = f"{first} → {other}" if other else f"{first} {r.noun} alone"
     return f"{accuracy} %", f"test accuracy, {arms}"
 
 # %% ../nbs/78_report_facts.ipynb #95ce20fb
 def f1_numbers(r: Records, arm: str) -> list:  # (number, what it is), or nothing
     "The gain in macro F1 against the strongest baseline arm."
     baselines = [b for b in ("balanced", "real") if b != arm and b in r.metrics["arms"]]
-    d = difference(r, arm, baselines[0], "macro_f1") if baselines else None
+    d = difference(r.metrics, arm, baselines[0], "macro_f1") if baselines else None
     if not d: return []
     mean, low, high = (points(d[k]).replace("-", "−") for k in ("mean", "low", "high"))
     interval = f"{100 * r.cfg.compare.level:g} % interval {low} to {high}"
@@ -39,9 +39,9 @@ def key_numbers(r: Records) -> list[tuple[str, str]]:  # number, what it is
     if not other: return numbers + [(pct(r.metrics["arms"]["real"]["mean"]["macro_f1"]) + " %", "macro F1")]
     numbers += f1_numbers(r, other)
     if r.rounds:
-        meaning = f"of {r.total('made'):,} generated {noun(r)} kept in the last round"
+        meaning = f"of {r.total('made'):,} generated {r.noun} kept in the last round"
         numbers.append((f"{r.total('kept'):,}", meaning))
-    fell, sure = lost_recall(r, other, "real")
+    fell, sure = lost_recall(r.metrics, other, "real")
     meaning = f"classes lost recall against real; {sure or 'none'} with the whole interval below zero"
     return numbers + [(f"{fell} of {len(r.classes)}", meaning)]
 
@@ -100,7 +100,7 @@ WAYS = {"synthetic_to_real": "trained on generated, scored on real %",
 def quality_table(r: Records) -> Table | None:
     "The measures of the last generators beside the real reference; None where nothing was measured."
     if not r.measures: return None
-    what, found, rows = noun(r), r.measures["measures"], []
+    what, found, rows = r.noun, r.measures["measures"], []
     for name, (title, meaning) in MEANINGS.items():
         if name not in found: continue
         numbers = [cell(entry, "%" in title) for entry in (found[name], found[name]["real"])]
@@ -136,7 +136,7 @@ def scores_table(r: Records) -> Table:
                         f"{mean['nll']:.3f}", f"{mean['ece']:.3f}", *recalls])
     first, *rows = zip(*columns)
     level = f"{100 * r.cfg.compare.level:g} %"
-    return Table(first, rows, f"Means over seeds on the test {noun(r)}, with {level} intervals")
+    return Table(first, rows, f"Means over seeds on the test {r.noun}, with {level} intervals")
 
 # %% ../nbs/78_report_facts.ipynb #e4848eec
 def differences_table(r: Records) -> Table | None:
@@ -146,7 +146,7 @@ def differences_table(r: Records) -> Table | None:
     pairs = list(dict.fromkeys((d["arm"], d["against"]) for d in differences))
     rows = []
     for metric in dict.fromkeys(d["metric"] for d in differences):
-        found = [difference(r, *pair, metric) for pair in pairs]
+        found = [difference(r.metrics, *pair, metric) for pair in pairs]
         rows.append([metric_name(metric), *(span(d) if d else "" for d in found)])
     head = ["points", *(f"{a} − {b}" for a, b in pairs)]
     return Table(head, rows, "Paired differences in points, with intervals")
@@ -154,7 +154,7 @@ def differences_table(r: Records) -> Table | None:
 # %% ../nbs/78_report_facts.ipynb #4be0fd37
 def splits_table(r: Records) -> Table:
     "What each split was used for."
-    what = noun(r)
+    what = r.noun
     n = {s: f"{sum(r.data['counts'][s].values()):,}" for s in ("train", "val", "test")}
     own_features = r.cfg.warmup.features == "classifier" and r.cfg.warmup.mode != "none"
     learners, tuned = "the classifiers", "early stopping and thresholds" if r.rounds else "early stopping"
@@ -170,7 +170,7 @@ def arms_table(r: Records) -> Table:
     counts = r.data["counts"]["train"]
     level, n = r.cfg.selection.target or max(counts.values()), sum(counts.values())
     even = sum(max(0, level - v) for v in counts.values())
-    what = noun(r)
+    what = r.noun
     kept = r.total("kept")
     known = {
         "real": (f"{n:,}", f"real training {what}"),
@@ -181,14 +181,11 @@ def arms_table(r: Records) -> Table:
 
 # %% ../nbs/78_report_facts.ipynb #e4b1b27e
 def steps_taken(r: Records) -> str:
-    "Optimiser steps of the compared classifiers, from stats.jsonl."
-    last = {}
-    for line in r.stats:
-        stage = line["stage"]
-        if stage.startswith("compare-"): last[stage] = max(line["step"], last.get(stage, 0))
-    steps = sorted(set(last.values()))
-    if not steps: return ""
-    took = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,} (early stopping)"
+    "Optimiser steps of the compared classifiers, from their logs."
+    last = [max(line["step"] for line in lines) for step, lines in r.logs if step.kind == "student"]
+    if not last: return ""
+    took = f"{min(last):,}"
+    if min(last) < max(last): took += f" to {max(last):,} (early stopping)"
     return (f"Each of the {len(last)} compared classifiers took {took} optimiser steps "
             f"of {r.cfg.clf.batch} images, from the same first weights in each arm of a seed; "
             "the weights of the lowest validation loss were kept.")
@@ -227,3 +224,10 @@ def environment_table(
 ) -> Table:
     "Versions and hardware."
     return Table(["what", "value"], [[k, "none" if v is None else v] for k, v in env.items()], "Environment")
+
+# %% ../nbs/78_report_facts.ipynb #78a0b002
+def taken_over(r: Records) -> str:
+    "Which steps were taken from which other run, as a sentence; nothing where all were computed in this one."
+    parts = [f"{', '.join(names)} from {other}" for other, names in reused_steps(r.run).items()]
+    if not parts: return ""
+    return f"Steps that were taken from another run, with the time that they took there: {'; '.join(parts)}."

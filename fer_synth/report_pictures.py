@@ -12,7 +12,7 @@ from pathlib import Path
 from . import figures, plots
 from .config import write_atomic
 from .figures import DPI, NARROW, WIDE, png
-from .run_records import Records, compared_arms, noun, read_records
+from .run_records import Records, compared_arms, read_records
 
 # %% ../nbs/81_report_pictures.ipynb #4dd42746
 def always(r: Records) -> bool:
@@ -85,7 +85,7 @@ OF_IMAGES = {
 # %% ../nbs/81_report_pictures.ipynb #34ec2857
 PICTURES = OF_IMAGES | {
     "training-curves": Picture(
-        lambda r, w: plots.training_curves(r.stats, w),
+        lambda r, w: plots.training_curves(r.logs, w),
         "Losses of the GAN and of the classifiers against the training step.",
         "What was logged during training. A thin upright line is the beginning of the next round."),
     "pool-funnel": Picture(
@@ -167,7 +167,7 @@ def embedded_pictures(
     files: set[Path],  # pictures to embed
 ) -> dict:             # key of `PICTURES` -> what the page shows of it; None where it was not drawn
     "The pictures of a page with their texts."
-    paths, what = {p.stem: p for p in files}, noun(r)
+    paths, what = {p.stem: p for p in files}, r.noun
     found = dict.fromkeys(PICTURES)
     for name, picture in PICTURES.items():
         if name not in paths: continue

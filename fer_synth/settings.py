@@ -46,13 +46,13 @@ SHARE = Range(0, 1)
 
 # %% ../nbs/00_settings.ipynb #0a1b2c33
 def setting(
-    default,                     # the value that a config has where nothing is said
-    range: Range | None = None,  # the numbers that it may be; None: any
-    result: bool = True,         # whether the result of a training depends on it
-    part: str = "",              # "generator": the shape of that network depends on it
-):                               # a dataclass field
+    default,                       # the value that a config has where nothing is said
+    allowed: Range | None = None,  # the numbers that it may be; None: any
+    result: bool = True,           # whether the result of a training depends on it
+    part: str = "",                # "generator": the shape of that network depends on it
+):                                 # a dataclass field
     "A field of a settings dataclass."
-    return field(default=default, metadata={"range": range, "result": result, "part": part})
+    return field(default=default, metadata={"allowed": allowed, "result": result, "part": part})
 
 # %% ../nbs/00_settings.ipynb #0a1b2c35
 def check_ranges(
@@ -63,8 +63,9 @@ def check_ranges(
     for f in dataclasses.fields(settings):
         name, value = f"{where}{f.name}", getattr(settings, f.name)
         if dataclasses.is_dataclass(value): check_ranges(value, name + ".")
-        allowed = f.metadata.get("range")
-        if allowed and not allowed.holds(value): raise UserError(f"{name} is {value}; it must be {allowed.words()}.")
+        allowed = f.metadata.get("allowed")
+        if allowed and not allowed.holds(value):
+            raise UserError(f"{name} is {value}; it must be {allowed.words()}.")
 
 # %% ../nbs/00_settings.ipynb #2f193463
 def to_dict(settings) -> dict:

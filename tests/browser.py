@@ -163,14 +163,15 @@ def chromium(home: Path):
     "A running browser. Inside the block no other event loop can run in this thread."
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
-        running = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": str(home)})
+        environment = {**os.environ, "HOME": str(home)}
+        running = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=environment)
         try: yield running
         finally: running.close()
 
 
 @contextmanager
 def site(kind: str, folder: Path, home: Path, running, command, path: str):
-    "A server over a copy of `folder`, whose files stay as they are, and a browser: `running`, or one of its own."
+    "A server over a copy of `folder`, whose files stay as they are, and a browser: `running`, or an own one."
     home = Path(home)
     shutil.copytree(folder, home / "work", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
     quiet_settings(home / "settings")
@@ -211,29 +212,21 @@ def alone(where: Site, width: int = 1280, height: int = 1600):
 
 def lab(folder: Path, home: Path, running=None):
     "JupyterLab over a copy of `folder`; `home` is an empty folder for everything it writes."
-    return site("lab", folder, home, running, path="/api/status", command=lambda port, work: [
-        "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={work}", "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"])
+    def command(port: int, work: Path) -> list[str]:
+        return ["jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+                f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}",
+                "--LabApp.news_url=None",
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                "--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
+    return site("lab", folder, home, running, command, "/api/status")
 
 
 def voila(folder: Path, home: Path, running=None):
     "Voila over a copy of `folder`, with the options of `make app`, and with tracebacks."
     options = re.search(r"^APP := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    return site("voila", folder, home, running, path="/", command=lambda port, work: ["voila", str(work), *options, f"--port={port}", "--show_tracebacks=True"])
-
-
-def open_notebook(where: Site, name: str, seconds: float = 3 * PATIENCE, page=None, **size):
-    "A window with the notebook, `page` or a new one: in JupyterLab with its kernel connected and idle, in Voila when the cells have run."
-    page = page or where.page(**size)
-    if where.kind == "voila":
-        page.goto(f"{where.address}/voila/render/{name}?token={where.token}", wait_until="domcontentloaded", timeout=seconds * 1000)
-        return page
-    page.goto(f"{where.address}/lab/tree/{name}?token={where.token}&reset", wait_until="domcontentloaded")
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.commands.hasCommand('notebook:run-all-cells')")
-    page.wait_for_function(f"() => {{ const k = ({KERNEL})(); return !!k && k.connectionStatus === 'connected' && k.status === 'idle'; }}")
-    return page
+    def command(port: int, work: Path) -> list[str]:
+        return ["voila", str(work), *options, f"--port={port}", "--show_tracebacks=True"]
+    return site("voila", folder, home, running, command, "/")
 
 
 KERNEL = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"

@@ -225,7 +225,7 @@ def watch_training(page) -> None:
     page.evaluate("() => { document.querySelectorAll('.fer-monitor')[1].id = 'fer-own'; }")
     page.wait_for_function(SAYS, arg=["#fer-own button.fer-stop", "Stopped"])
     assert "fer-synth resume" in text(page, "#fer-own .fer-status")
-    assert text(page, "#fer-own .fer-headline").startswith("GAN 1: step")
+    assert text(page, "#fer-own .fer-headline").startswith("GAN, round 1: step")
     shot(page, "watch-training-stopped")
 
 
@@ -275,17 +275,27 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 GROWING = """
 import json, shutil, tempfile, threading, time
 from pathlib import Path
+from fer_synth.records import RunFolder
+from fer_synth.steps import Store, read_plan
 from fer_synth.widgets.monitor import TrainingMonitor
 from fer_synth.widgets.kit import recorded_run
 folder = Path(tempfile.mkdtemp()) / "growing"
-later = shutil.ignore_patterns("checkpoints", "predictions.npz", "metrics.json", "timings.json")
+later = shutil.ignore_patterns("*.safetensors", "predictions.npz", "metrics.json")
 shutil.copytree(recorded_run(), folder, ignore=later)
-lines = (folder / "stats.jsonl").read_text().splitlines()
-(folder / "stats.jsonl").write_text("\\n".join(lines[:30]) + "\\n")
+plan, store = read_plan(RunFolder(folder)), Store(RunFolder(folder))
+log = [(step, line) for step in plan for line in store.folder(step).lines()]
+for step in plan:
+    (store.folder(step) / "stats.jsonl").unlink(missing_ok=True)
+    store.write_note(step, state="partial")
+def write(step, line):
+    for before in plan.steps[:plan.steps.index(step)]:
+        if store.state(before) != "done": store.write_note(before, state="done")
+    with open(store.folder(step) / "stats.jsonl", "a") as f: f.write(json.dumps(line) + "\\n")
+for step, line in log[:30]: write(step, line)
 def grow():
-    for line in lines[30:]:
+    for step, line in log[30:]:
         time.sleep(.4)
-        with open(folder / "stats.jsonl", "a") as f: f.write(line + "\\n")
+        write(step, line)
 threading.Thread(target=grow, daemon=True).start()
 monitor = TrainingMonitor(folder)
 monitor

@@ -1,7 +1,6 @@
-"""What all tests share: one thread a process, tiny runs made once a session, and groups of tests.
+"""What all tests share: one thread a process, tiny runs made once a session, and the order of the files.
 
-`make test` has two workers. The tests of a group run one after the other in the same worker; where nothing
-else is said, a file is a group."""
+`make test` has two workers. The tests of a file run one after the other in the same worker."""
 import os
 from pathlib import Path
 
@@ -10,25 +9,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")     # before PyTorch is imported; 
 import pytest
 import run_files
 
-# The groups that take longest come first, so that no worker is left alone with one of them at the end.
-LONGEST = ("browser", "test_report", "second environment", "test_big_data", "test_widget_monitor",
-           "test_experiment", "processes")
+# The files that take longest come first, so that no worker is left alone with one of them at the end.
+LONGEST = ("test_browser", "test_report", "test_second_environment", "test_big_data", "test_widget_monitor",
+           "test_experiment", "test_plan", "test_processes")
 
 
-def group(item) -> str:
-    "The group that a test is marked with."
-    mark = item.get_closest_marker("xdist_group")
-    return mark.args[0] if mark.args else mark.kwargs["name"]
-
-
-@pytest.hookimpl(tryfirst=True)      # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items) -> None:
-    "A test without a group belongs to that of its file; groups are put in order."
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(Path(item.fspath).stem))
     place = {name: i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(group(item), len(LONGEST)))
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +37,8 @@ def shared_run(shared_runs):
         return run_files.made_once(shared_runs, name)
 
     yield get
-    for name in used: assert not run_files.changes(shared_runs, name), f"a test wrote into the shared run {name}"
+    for name in used:
+        assert not run_files.changes(shared_runs, name), f"a test wrote into the shared run {name}"
 
 
 @pytest.fixture(scope="session")

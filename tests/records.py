@@ -1,18 +1,22 @@
 """An invented run folder with every record that a real run leaves, for the rooms that only read records."""
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fer_synth.config import RunConfig, save_config
 from fer_synth.evaluation.compare import Predictions, compare_arms, write_predictions
+from fer_synth.experiment.plan import plan_run
 from fer_synth.recipes import wgan_gp_drawn32
+from fer_synth.records import RunFolder
 from fer_synth.runtime import image_grid
-from fer_synth.selection.pools import selection_rows, write_selection
+from fer_synth.selection.pools import Pool, selection_rows, write_selection, write_validation
 from fer_synth.selection.rules import (quotas, select, selection_warnings, summarise, threshold_curve,
                                        thresholds)
 from fer_synth.selection.scores import score_pool
+from fer_synth.steps import Plan, Step, Store, file_hashes
 
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
 
@@ -51,60 +55,89 @@ def predictions(rng, truth, k, skill):
 
 
 class Log:
-    "Lines of stats.jsonl."
+    "The lines that a step logs."
 
-    def __init__(self): self.lines, self.seconds = [], 0.0
+    def __init__(self, stage): self.stage, self.lines, self.seconds = stage, [], 0.0
 
-    def add(self, stage, step, **numbers):
+    def add(self, step, **numbers):
         self.seconds += .8
         numbers = {name: round(float(v), 5) for name, v in numbers.items()}
-        self.lines.append({"stage": stage, "step": step, "seconds": round(self.seconds, 2), **numbers})
+        self.lines.append({"stage": self.stage, "step": step, "seconds": round(self.seconds, 2), **numbers})
+
+    @property
+    def text(self): return "".join(json.dumps(line) + "\n" for line in self.lines)
 
 
-def log_classifier(log, rng, stage, floor):
+def log_warmup(log):
+    "A warm-up whose losses fall evenly."
+    for i in range(10, 301, 10):
+        decay = .985 ** i
+        log.add(i, loss=.2 + .5 * decay, perceptual=.12 + .3 * decay, pixel=.08 + .2 * decay)
+
+
+def log_classifier(log, rng, floor):
     "Twelve epochs of a classifier that overfits after seven."
     for e in range(1, 13):
         overfit = .012 * max(0, e - 7)
-        log.add(stage, e * 59,
+        log.add(e * 59,
                 loss=1.6 * .86 ** e + .15,
                 val_loss=floor + .6 * .7 ** e + overfit + rng.normal(0, .01),
                 val_accuracy=.62 - .4 * .7 ** e + rng.normal(0, .006))
 
 
-def log_gan(log, rng, stage, steps, start):
-    "A GAN whose critic's gap falls and settles."
+def log_gan(log, rng, steps, start):
+    "A GAN whose critic's logit gap falls and settles."
     for i in range(10, steps + 1, 10):
         gap = start * .99 ** i + 1.6 + rng.normal(0, .25)
         penalty = 2.5 * .97 ** i + .12 + abs(rng.normal(0, .02))
-        log.add(stage, i,
+        log.add(i,
                 loss_critic=penalty - gap,
                 loss_gen=-2 + gap / 3 + rng.normal(0, .2),
-                gap=gap,
+                logit_gap=gap,
                 penalty=penalty,
                 grad_critic=2 + penalty,
                 grad_gen=.4 + .1 * rng.random(),
                 images_per_s=900 + rng.normal(0, 20))
 
 
-def curves(rng, cfg: RunConfig, classes, arms, rounds):
-    "The text of stats.jsonl."
-    log = Log()
-    suffixes = [f"-{c}" for c in classes] if cfg.gan.per_class else [""]
-    for suffix in suffixes if rounds else ():
-        for i in range(10, 301, 10):
-            decay = .985 ** i
-            log.add(f"warmup-1{suffix}", i,
-                    loss=.2 + .5 * decay, perceptual=.12 + .3 * decay, pixel=.08 + .2 * decay)
-    log_classifier(log, rng, "judge-0", .95)
-    for r in range(1, rounds + 1):
-        steps, start = (cfg.gan.steps, 9) if r == 1 else (cfg.gan.later_steps, 4)
-        for suffix in suffixes: log_gan(log, rng, f"gan-{r}{suffix}", steps, start)
-        if r < rounds: log_classifier(log, rng, f"judge-{r}", .9)
-    for seed in range(cfg.compare.seeds):
-        for arm in arms:
-            floor = {"real": .95, "balanced": .92, "augmented": .9}[arm]
-            log_classifier(log, rng, f"compare-{arm}-{seed}", floor)
-    return "".join(json.dumps(line) + "\n" for line in log.lines)
+FLOORS = {"real": .95, "balanced": .92, "augmented": .9}     # about the least validation loss of each arm
+
+
+def log_step(log: Log, rng, step: Step):
+    "What a step of the plan logs; nothing where it trains nothing."
+    round = step.settings.get("round")
+    if step.kind == "warmup": log_warmup(log)
+    if step.kind == "judge": log_classifier(log, rng, .9 if round else .95)
+    if step.kind == "gan": log_gan(log, rng, step.settings["steps"], 9 if round == 1 else 4)
+    if step.kind == "student": log_classifier(log, rng, FLOORS[step.settings["arm"]])
+
+
+@dataclass
+class Invented:
+    "The run folder that is being written."
+    cfg: RunConfig
+    classes: tuple
+    counts: dict               # training images of each class
+    run: RunFolder
+    plan: Plan
+    rng: np.random.Generator
+
+    @property
+    def store(self): return Store(self.run)
+
+    def folder(self, name): return self.store.folder(self.plan[name]).make()
+
+    def publish(self, step, *names):
+        "Copy files of a step to the top of the run folder."
+        for name in names: shutil.copyfile(self.folder(step) / name, self.run / name)
+
+
+def write_logs(made: Invented):
+    "The log of every step that trains something."
+    for step in made.plan:
+        log = Log(step.name)
+        log_step(log, made.rng, step)
+        if log.lines: (made.folder(step.name) / "stats.jsonl").write_text(log.text)
 
 
 def make_pool(rng, cfg, classes, made, quality, round, size, channels):
@@ -117,22 +150,27 @@ def make_pool(rng, cfg, classes, made, quality, round, size, channels):
     return shapes(rng, labels, size, channels, noise=22), labels, softmax(logits)
 
 
-def write_samples(folder, cfg, rng, classes, rounds):
-    "The sample grids of each stage: noise that turns into faces."
-    k, size, channels = len(classes), cfg.data.size, cfg.data.channels
+def sample_moments(cfg, rounds):
+    "When sheets of samples were drawn: kind and settings of the step, training step, share of noise."
+    moments = [("warmup", {}, 150, .8), ("warmup", {}, 300, .7)]
+    for at in range(50, cfg.gan.steps + 1, 50):
+        moments.append(("gan", {"round": 1}, at, .6 * .6 ** (at / 50)))
+    for r in range(2, rounds + 1): moments.append(("gan", {"round": r}, cfg.gan.later_steps, .03))
+    return moments if rounds else []
+
+
+def write_samples(made: Invented, rounds):
+    "The sheets of samples of each step, noise that turns into faces, and the sheet of real images."
+    k, size, channels = len(made.classes), made.cfg.data.size, made.cfg.data.channels
     rows = np.repeat(np.arange(k), 8)
-    moments = [("warmup-1", 150, .8), ("warmup-1", 300, .7)]
-    for step in range(50, cfg.gan.steps + 1, 50): moments.append(("gan-1", step, .6 * .6 ** (step / 50)))
-    for r in range(2, rounds + 1): moments.append((f"gan-{r}", cfg.gan.later_steps, .03))
     latents = shapes(np.random.default_rng(5), rows, size, channels, noise=4).astype(float)
-    for stage, step, blur in moments if rounds else ():
-        noise = 110 + rng.normal(0, 45, latents.shape)
+    for kind, settings, at, blur in sample_moments(made.cfg, rounds):
+        noise = 110 + made.rng.normal(0, 45, latents.shape)
         now = np.clip(latents * (1 - blur) + blur * noise, 0, 255).astype(np.uint8)
-        parts = {"": now}
-        if cfg.gan.per_class: parts = {f"-{c}": now[i * 8:i * 8 + 8] for i, c in enumerate(classes)}
-        for suffix, images in parts.items():
-            image_grid(images, 8).save(folder / "samples" / f"{stage}{suffix}-{step:06d}.png")
-    image_grid(shapes(rng, rows, size, channels), 8).save(folder / "samples" / "real.png")
+        for step in made.plan.of(kind, **settings):
+            mine = np.isin(rows, step.settings["classes"])
+            made.folder(step.name).save_sample(at, image_grid(now[mine], 8))
+    image_grid(shapes(made.rng, rows, size, channels), 8).save(made.folder("data") / "real.png")
 
 
 def data_report(cfg, classes, counts):
@@ -156,27 +194,43 @@ ENV = {
     "device": "cpu", "gpu": None, "git_commit": None}
 
 
-def write_rounds(folder, cfg, rng, classes, counts, rounds, made, val_truth):
-    "Pool and selection of each round; returns what metrics.json holds of them, and the last threshold curve."
-    val_probs = predictions(rng, val_truth, len(classes), 1.6)
-    tables, summaries, warnings, curve = [], [], [], {}
-    for r in range(1, rounds + 1):
-        images, labels, probs = make_pool(rng, cfg, classes, made, 1.4, r, cfg.data.size, cfg.data.channels)
-        if r == 1: images[3] = 128
-        rows, generator = np.arange(len(labels), dtype=np.int64) + 1000 * r, f"9a{r}f"
-        np.savez(folder / "pool" / f"round-{r}.npz", images=images, labels=labels, seeds=rows,
-                 probs=probs.astype(np.float32), generator=np.full(len(labels), generator), round=r)
-        scores, blank = score_pool(probs, labels), images.max((1, 2, 3)) == images.min((1, 2, 3))
-        least = thresholds(cfg.selection, classes, val_probs, val_truth)
-        wanted = quotas(cfg.selection, classes, counts)
-        kept, reasons = select(scores, labels, least, wanted, classes, "made", blank)
-        tables.append(selection_rows(r, labels, rows, generator, scores, kept, reasons, classes))
-        summary = summarise(scores, labels, reasons, least, wanted, counts, classes)
-        summaries.append({"round": r, "classes": summary})
-        warnings += [f"Round {r}: {w}" for w in selection_warnings(summary, scores, labels, blank)]
-        curve = threshold_curve(scores, labels, val_probs, val_truth, classes, blank)
-    if rounds: write_selection(folder / "selection.csv", tables, classes)
-    return {"rounds": summaries, "warnings": warnings}, curve
+def write_round(made: Invented, r, candidates, val_probs, val_truth):
+    "Pool and selection of a round; returns its table, and what its selection.json holds."
+    cfg, classes = made.cfg, made.classes
+    images, labels, probs = make_pool(
+        made.rng, cfg, classes, candidates, 1.4, r, cfg.data.size, cfg.data.channels)
+    if r == 1: images[3] = 128
+    seeds, generators = np.arange(len(labels), dtype=np.int64) + 1000 * r, np.full(len(labels), f"9a{r}f")
+    pool = Pool(images, labels, seeds, probs.astype(np.float32), generators, round=r)
+    pool.save(made.folder(f"pool-{r}") / "pool.npz")
+    write_validation(made.folder(f"pool-{r}") / "validation.npz", val_probs, val_truth)
+
+    scores, blank = score_pool(probs, labels), images.max((1, 2, 3)) == images.min((1, 2, 3))
+    least = thresholds(cfg.selection, classes, val_probs, val_truth)
+    wanted = quotas(cfg.selection, classes, made.counts)
+    kept, reasons = select(scores, labels, least, wanted, classes, "made", blank)
+    table = selection_rows(r, labels, seeds, generators, scores, kept, reasons, classes)
+    summary = summarise(scores, labels, reasons, least, wanted, made.counts, classes)
+    selection = {"round": r, "classes": summary,
+                 "warnings": selection_warnings(summary, scores, labels, blank),
+                 "curve": threshold_curve(scores, labels, val_probs, val_truth, classes, blank)}
+    folder = made.folder(f"select-{r}")
+    np.save(folder / "kept.npy", kept)
+    write_selection(folder / "selection.csv", table, classes)
+    folder.write_json("selection.json", selection)
+    return table, selection
+
+
+def write_rounds(made: Invented, rounds, candidates, val_truth):
+    "Pool and selection of each round; returns what metrics.json holds of them."
+    val_probs = predictions(made.rng, val_truth, len(made.classes), 1.6)
+    written = [write_round(made, r, candidates, val_probs, val_truth) for r in range(1, rounds + 1)]
+    if written: write_selection(made.run / "selection.csv", [table for table, _ in written], made.classes)
+    found = [selection for _, selection in written]
+    return {
+        "selection": {"rounds": [{"round": s["round"], "classes": s["classes"]} for s in found],
+                      "warnings": [f"Round {s['round']}: {w}" for s in found for w in s["warnings"]]},
+        "threshold_curve": found[-1]["curve"] if found else {}}
 
 
 def compared(rng, classes, arms, seeds, truth, gain):
@@ -208,6 +262,41 @@ def invented_config(source, size, channels, threshold, rounds, arms, seeds, per_
         clf=replace(cfg.clf, epochs=12., batch=256))
 
 
+SECONDS = {"judge": 8.1, "warmup": 9.5, "gan": 102.0, "pool": 4.2, "student": 4.6, "compare": .3}
+
+
+def resources(plan: Plan):
+    "What metrics.json holds of time and memory."
+    stages = {}
+    for step in plan:
+        if step.kind in SECONDS: stages[step.group] = round(stages.get(step.group, 0) + SECONDS[step.kind], 2)
+    return {"seconds": round(sum(stages.values()), 1), "peak_memory_gib": 1.274, "stages": stages}
+
+
+def write_comparison(made: Invented, p: Predictions, selection):
+    "Predictions and metrics."
+    folder = made.folder("compare")
+    write_predictions(folder / "predictions.npz", p)
+    metrics = {"classes": list(made.classes), **compare_arms(p, "test", n=300), **selection,
+               "resources": resources(made.plan)}
+    folder.write_json("metrics.json", metrics)
+    made.publish("compare", "predictions.npz", "metrics.json")
+
+
+def begin(folder, cfg, classes, counts) -> Invented:
+    "The run folder with its plan, before any step is done."
+    run, facts = RunFolder(folder), data_report(cfg, classes, counts)
+    (run / "steps").mkdir(parents=True, exist_ok=True)
+    (run / "figures").mkdir(exist_ok=True)
+    plan = plan_run(cfg, facts=facts)
+    save_config(cfg, run / "config.json")
+    for name, value in (("env.json", ENV), ("data.json", facts), ("plan.json", plan.to_list())):
+        run.json(name, value)
+    made = Invented(cfg, tuple(classes), counts, run, plan, np.random.default_rng(len(classes)))
+    made.folder("data").write_json("facts.json", facts)
+    return made
+
+
 def make_records(
     folder,                                  # run folder to make
     classes=FIVE,                            # class names
@@ -223,25 +312,17 @@ def make_records(
     per_class=False,                         # one GAN for each class
 ) -> Path:
     "Write a complete run folder of invented records; the same arguments give the same bytes."
-    folder, rng, k = Path(folder), np.random.default_rng(len(classes)), len(classes)
     if "augmented" not in arms: rounds = 0
-    for name in ("checkpoints", "samples", "pool", "figures"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    k, candidates = len(classes), made
     cfg = invented_config(source, size, channels, threshold, rounds, arms, seeds, per_class)
     counts = {c: (60, 45, 110, 80, 70)[i % 5] for i, c in enumerate(classes)}
-    save_config(cfg, folder / "config.json")
-    (folder / "env.json").write_text(json.dumps(ENV))
-    (folder / "data.json").write_text(json.dumps(data_report(cfg, classes, counts)))
-    (folder / "stats.jsonl").write_text(curves(rng, cfg, classes, arms, rounds))
-    write_samples(folder, cfg, rng, classes, rounds)
+    made = begin(folder, cfg, classes, counts)
+    write_logs(made)
+    write_samples(made, rounds)
     truth = {split: np.repeat(np.arange(k), n) for split, n in (("val", 60), ("test", 120))}
-    selection, curve = write_rounds(folder, cfg, rng, classes, counts, rounds, made, truth["val"])
-    p = compared(rng, classes, arms, seeds, truth, gain)
-    write_predictions(folder / "predictions.npz", p)
-    stages = {"judge-0": 8.1, "compare": 41.7}
-    if rounds: stages |= {"warmup-1": 9.5, "gan-1": 102.0, "pool-1": 4.2}
-    resources = {"seconds": round(sum(stages.values()), 1), "peak_memory_gib": 1.274, "stages": stages}
-    metrics = {"classes": list(classes), **compare_arms(p, "test", n=300), "selection": selection,
-               "threshold_curve": curve, "resources": resources}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    return folder
+    selection = write_rounds(made, rounds, candidates, truth["val"])
+    write_comparison(made, compared(made.rng, classes, arms, seeds, truth, gain), selection)
+    for step in made.plan:
+        files = file_hashes(made.folder(step.name).path)
+        made.store.write_note(step, state="done", made=ENV, seconds=SECONDS.get(step.kind, 0.0), files=files)
+    return made.run.path

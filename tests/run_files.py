@@ -15,30 +15,51 @@ from pathlib import Path
 
 import torch
 
-from fer_synth.experiment import runs
 from fer_synth.config import RunConfig
+from fer_synth.experiment import runs
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
-from fer_synth.runtime import RunFolder, load_tensors
+from fer_synth.records import RunFolder
+from fer_synth.runtime import load_tensors
+from fer_synth.steps import Store, read_plan
 
 MEASURED = ("seconds", "images_per_s")  # how long this machine took: the only numbers that may differ
 
 
 # ---- where things are ------------------------------------------------------------------------------
 
+KEY = "[0-9a-f]" * 8  # the end of a step folder's name
+
+
+def step_name(folder: Path) -> str:
+    "The step that a folder of `steps/` belongs to."
+    return folder.name[:-9]
+
+
+def step_folders(run: Path, name: str = "*") -> list[Path]:
+    "The folders of all steps, or of those whose names match a pattern."
+    return sorted(folder for folder in (run / "steps").glob(f"{name}-{KEY}") if folder.is_dir())
+
+
+def step_folder(run: Path, name: str) -> Path:
+    "The folder of the one step that has this name."
+    folder, = step_folders(run, name)
+    return folder
+
+
 def checkpoints(run: Path) -> list[Path]:
-    return sorted((run / "checkpoints").glob("*.safetensors"))
+    return sorted((run / "steps").glob("*/checkpoint.safetensors"))
 
 
-def checkpoint(run: Path, stage: str) -> Path:
-    return run / "checkpoints" / f"{stage}.safetensors"
+def checkpoint(run: Path, step: str) -> Path:
+    return step_folder(run, step) / "checkpoint.safetensors"
 
 
 def pool(run: Path, round: int) -> Path:
-    return run / "pool" / f"round-{round}.npz"
+    return step_folder(run, f"pool-{round}") / "pool.npz"
 
 
 def validation(run: Path, round: int) -> Path:
-    return run / "pool" / f"validation-{round}.npz"
+    return step_folder(run, f"pool-{round}") / "validation.npz"
 
 
 def selection(run: Path) -> Path:
@@ -49,23 +70,29 @@ def predictions(run: Path) -> Path:
     return run / "predictions.npz"
 
 
-def samples(run: Path, pattern: str = "*.png") -> list[Path]:
-    return sorted((run / "samples").glob(pattern))
+def samples(run: Path, step: str = "*", pattern: str = "*.png") -> list[Path]:
+    return [file for folder in step_folders(run, step) for file in sorted((folder / "samples").glob(pattern))]
 
 
-def written_by(run: Path, step: str) -> Path:
-    "The file that a step of a run leaves: 'pool-1', 'selection', or a training stage such as 'gan-1'."
-    if step == "selection": return selection(run)
-    if step.startswith("pool-"): return pool(run, int(step.removeprefix("pool-")))
-    return checkpoint(run, step)
+def is_result_of(path: Path, step: str) -> bool:
+    "Whether a file is the one that a step leaves last: its pool, its selection, or its checkpoint."
+    kind = step.split("-")[0]
+    file = {"pool": "pool.npz", "select": "selection.json"}.get(kind, "checkpoint.safetensors")
+    return path.name == file and step_name(path.parent) == step
 
 
 # ---- what stands in them ---------------------------------------------------------------------------
 
+def lines(run: Path) -> list[dict]:
+    "The logs of all steps, in the order of the plan."
+    folder = RunFolder(run)
+    store = Store(folder)
+    return [line for step in read_plan(folder) for line in store.folder(step).lines()]
+
+
 def stats(run: Path) -> list[dict]:
-    "The lines of the log, without what was measured of this machine."
-    lines = [json.loads(text) for text in (run / "stats.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
+    "The same, without what was measured of this machine."
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines(run)]
 
 
 def metrics(run: Path) -> dict:
@@ -75,8 +102,8 @@ def metrics(run: Path) -> dict:
 
 
 def weights(run: Path) -> dict[str, dict]:
-    "Tensors of each checkpoint, by the checkpoint's name."
-    return {path.stem: load_tensors(path)[0] for path in checkpoints(run)}
+    "Tensors of each checkpoint, by the name of its step."
+    return {step_name(path.parent): load_tensors(path)[0] for path in checkpoints(run)}
 
 
 def same_tensors(one: dict, two: dict) -> bool:
@@ -101,7 +128,7 @@ SHARED = {
 # Moments of the first of them: right before a step writes its file, having written it so many times before.
 STOPS = (
     ("judge-0", 1), ("warmup-1", 1), ("gan-1", 2), ("pool-1", 0), ("judge-1", 1), ("gan-2", 0), ("pool-2", 0),
-    ("selection", 0), ("compare-balanced-1", 2),
+    ("select-2", 0), ("student-balanced-1", 2),
 )
 
 
@@ -130,7 +157,7 @@ def keep_stops(run: Path):
 
     def act(path: Path) -> None:
         for step, writes in STOPS:
-            due = path == written_by(run, step) and seen[path] == writes
+            due = is_result_of(path, step) and seen[path] == writes
             if due: shutil.copytree(run, stop(run.parent, step, writes))
         seen[path] += 1
 
@@ -174,7 +201,7 @@ def run_until_killed(run: Path, step: str, writes: int) -> None:
 
     def act(path: Path) -> None:
         nonlocal left
-        if path != written_by(run, step): return
+        if not is_result_of(path, step): return
         if left == 0: os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
 

@@ -12,22 +12,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import run_files
 import torch
 from PIL import Image
 
 from fer_synth import cli
-from fer_synth.experiment import runs
 from fer_synth.config import DataConfig, UserError, check_config
 from fer_synth.data import load as room
 from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.data.load import load_images, open_stored, read_images, source_state, store_images, stored_at
 from fer_synth.data.rows import ArrayFile, Rows, join_rows, pick_rows
 from fer_synth.data.sources import FER_CLASSES
+from fer_synth.experiment import runs, work
+from fer_synth.experiment.plan import plan_run
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
-from fer_synth.runtime import RunFolder, Stats
-
-MEASURED = ("seconds", "images_per_s")
-
+from fer_synth.records import RunFolder
+from fer_synth.runtime import cache_folder
+from fer_synth.steps import Store
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -57,6 +58,11 @@ def own(source, tmp_path):
 
 def config(source, **changes):
     return DataConfig(source=str(source), size=16, **{"memory_gib": 0.0, **changes})
+
+
+def stored_sources() -> int:
+    "How many sources are kept in the cache."
+    return sum(path.is_dir() for path in cache_folder().iterdir())
 
 
 def left_over(cache):
@@ -93,7 +99,7 @@ def test_the_table_is_the_same_for_other_splits_and_classes(source, tmp_path, ch
     read_images(config(flat))
     one, two = read_images(config(flat, memory_gib=1.0, **changes)), read_images(config(flat, **changes))
     assert one.fingerprint() == two.fingerprint() and one.report == two.report
-    assert len(list(cache_folder().iterdir())) == 1 + ("classes" in changes)
+    assert stored_sources() == 1 + ("classes" in changes)
 
 
 def test_batches_are_the_same(pair):
@@ -122,16 +128,12 @@ def run(cfg, out):
     return runs.run(replace(cfg, compare=replace(cfg.compare, seeds=1)), out, show=False)
 
 
-def without(values, keys): return {k: v for k, v in values.items() if k not in keys}
-
-
 def records(path):
-    lines = (path/"stats.jsonl").read_text().splitlines()
-    stats = [without(json.loads(line), MEASURED) for line in lines]
-    metrics = without(RunFolder(path).read("metrics.json"), ["resources"])
-    pools = sorted((path/"pool").iterdir())
-    files = [path/"selection.csv", path/"data.json", *pools, path/"samples"/"real.png"]
-    return stats, metrics, {p.name: p.read_bytes() for p in files}
+    "Log and metrics of a run, and the files that hold its images and what was made of them, by name."
+    files = [path/"selection.csv", path/"data.json", run_files.step_folder(path, "data")/"real.png"]
+    for r in (1, 2): files += [run_files.pool(path, r), run_files.validation(path, r)]
+    content = {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
+    return run_files.stats(path), run_files.metrics(path), content
 
 
 @pytest.mark.parametrize("score, kind", [("confidence", "wgan_gp"), ("view_consistency", "wgan_gp per class"),
@@ -141,38 +143,36 @@ def test_a_run_from_disk_is_a_run_from_memory(source, tmp_path, monkeypatch, sco
     cfg = tiny_cgan() if kind == "cgan" else tiny_wgan_gp()
     gan = replace(cfg.gan, per_class=kind == "wgan_gp per class")
     cfg = replace(cfg, gan=gan, selection=replace(cfg.selection, score=score, threshold=0.2))
-    if score == "density": monkeypatch.setattr(experiment, "WARMUP_IMAGES", 60)
+    if score == "density": monkeypatch.setattr(work, "WARMUP_IMAGES", 60)
     one, two = (run(replace(cfg, data=config(source, memory_gib=g)), tmp_path/f"run-{g}") for g in (1.0, 0.0))
-    assert not (tmp_path/"cache").exists() or len(list(cache_folder().iterdir())) == 1
+    assert stored_sources() == 1
     for a, b in zip(records(one), records(two)): assert a == b
     p, q = (np.load(path/"predictions.npz") for path in (one, two))
     assert all(np.array_equal(p[k], q[k]) for k in p.files)
 
 
 def test_a_run_from_disk_is_resumed(source, tmp_path):
-    def metrics(): return without(json.loads((out/"metrics.json").read_text()), ["resources"])
-
     out = run(replace(tiny_wgan_gp(), data=config(source)), tmp_path/"run")
-    first = metrics()
+    first = run_files.metrics(out)
     shutil.rmtree(cache_folder())                  # may be deleted at any time
+    shutil.rmtree(run_files.step_folder(out, "compare"))
     (out/"metrics.json").unlink()
     runs.resume(out, show=False)
-    assert metrics() == first and open_stored(config(source)) is not None
+    assert run_files.metrics(out) == first and open_stored(config(source)) is not None
 
 
 def test_a_warm_up_has_a_limit(pair, tmp_path, monkeypatch):
     "Of many images a random choice is shown, the same from memory and from disk; of few, all."
     seen, cfg = [], tiny_wgan_gp()
-    monkeypatch.setattr(experiment, "train", lambda objective, *args: seen.append(objective))
-    judge = SimpleNamespace(features=None)
+    monkeypatch.setattr(work, "train", lambda objective, *args: seen.append(objective))
+    monkeypatch.setattr(work, "load_classifier", lambda *args: SimpleNamespace(features=None))
     for most in 50, 10**6:
-        monkeypatch.setattr(experiment, "WARMUP_IMAGES", most)
-        for i, faces in enumerate(pair):
-            folder = RunFolder.create(tmp_path/f"{most}-{i}", cfg, {})
-            member = experiment.members(cfg, faces.classes)[0]
-            gen = experiment.make_generator(cfg.gan, len(faces.classes), 16, 1, 0)
-            job = experiment.Job(cfg, folder, Stats(folder), faces, torch.device("cpu"), False)
-            experiment.warm_up(job, member, judge, gen)
+        monkeypatch.setattr(work, "WARMUP_IMAGES", most)
+        for i, images in enumerate(pair):
+            store = Store(RunFolder.create(tmp_path/f"{most}-{i}", cfg, {}))
+            job = work.Job(cfg, plan_run(cfg, images), store, images, torch.device("cpu"), False)
+            step = job.plan["warmup-1"]
+            work.work_warmup(job, step, store.folder(step))
     n = len(pair[0].part("train")[1])
     assert [len(o.batches.images) for o in seen] == [50, 50, n, n]
     assert [len(o.codes.weight) for o in seen] == [50, 50, n, n]
@@ -243,7 +243,7 @@ def test_a_source_that_changed_is_read_again(own, change):
     change(own)
     after = read_images(cfg).fingerprint()
     assert after == read_images(config(own, memory_gib=1.0)).fingerprint() != before and written(cfg) != first
-    assert len(list(cache_folder().iterdir())) == 1                               # the stale one is gone
+    assert stored_sources() == 1                               # the stale one is gone
 
 
 def test_a_source_that_changes_while_it_is_read(own, monkeypatch):
@@ -407,7 +407,8 @@ def use(source):
     more_images, more_labels = join_rows(images, images[:10]), np.r_[labels, labels[:10]]
     batches = Batches(more_images, more_labels, 64, 0, "probe", transform=MirrorAndShift(), extra=10, extra_share=0.1)
     for step in range(50): batches[step]
-    answers = [predict(clf, faces.part(s)[0], batch=64) for s in SPLITS]    # small batches have small buffers
+    # small batches have small buffers
+    answers = [predict(clf, faces.part(s)[0], batch=64) for s in SPLITS]
     faces.fingerprint()
     return len(faces.labels)
 

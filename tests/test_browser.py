@@ -10,8 +10,6 @@ import browser_visits
 import pytest
 from browser_visits import EXPLORE
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):

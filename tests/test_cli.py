@@ -27,29 +27,47 @@ def rooms(monkeypatch, tmp_path):
 
     def note(name, answer):
         def called(*args, **named):
-            calls.append((name, *args, *(v for v in named.values() if v is not None)))
+            calls.append((name, *args, *(v for v in named.values() if v not in (None, ()))))
             return answer(*args)
         return called
 
     fakes = {
-        "experiment": {
+        "experiment.runs": {
             "run": note("run", lambda cfg, out: out),
             "resume": note("resume", lambda out: out),
-            "generate": note("generate", lambda run, name, n, out: out),
+            "extend": note("extend", lambda out, cfg: out),
             "baseline": note("baseline", lambda cfg, n, out: ("a table", out)),
+            "dry_run": note("dry_run", lambda cfg, out=None, reuse=(): "a plan"),
+        },
+        "experiment.results": {
+            "generate": note("generate", lambda run, name, n, out: out),
+            "measure": note("measure", lambda run, n, cas: "a table"),
         },
         "report": {"make_report": note("make_report", lambda run: run / "report.html")},
-        "data": {},
-        "data.drawn": {"load_images": note("load_images", lambda cfg: "faces")},
-        "data.faces": {"describe": note("describe", lambda faces: "facts")},
+        "data.load": {"load_images": note("load_images", lambda cfg: "images")},
+        "data.images": {"describe": note("describe", lambda images: "facts")},
     }
-    for name, members in fakes.items():
-        module = types.ModuleType("fer_synth." + name)
-        module.__dict__.update(members)
-        monkeypatch.setitem(sys.modules, "fer_synth." + name, module)
-        if "." not in name: monkeypatch.setattr(fer_synth, name, module, raising=False)
+    for name, members in fakes.items(): replace_module(monkeypatch, name, members)
     monkeypatch.chdir(tmp_path)
-    return types.SimpleNamespace(calls=calls, experiment=sys.modules["fer_synth.experiment"])
+    return types.SimpleNamespace(calls=calls, runs=sys.modules["fer_synth.experiment.runs"])
+
+
+def replace_module(monkeypatch, name: str, members: dict) -> None:
+    "Put a stand-in in the place of a module, and of the package that it is in."
+    *above, last = name.split(".")
+    module = types.ModuleType("fer_synth." + name)
+    module.__dict__.update(members)
+    package = fer_synth
+    for part in above:
+        full = f"fer_synth.{part}"
+        if type(sys.modules.get(full)) is not Package: monkeypatch.setitem(sys.modules, full, Package(full))
+        package = sys.modules[full]
+    monkeypatch.setitem(sys.modules, "fer_synth." + name, module)
+    monkeypatch.setattr(package, last, module, raising=False)
+
+
+class Package(types.ModuleType):
+    "A stand-in for a package."
 
 
 def shell(*words, **more):
@@ -157,12 +175,45 @@ def test_the_other_commands_call_one_function_each(rooms, capsys):
     capsys.readouterr()
     assert cli.main(["data", "--data", "faces.zip", "--skip-bad"]) == 0
     assert rooms.calls[0][1].source == "faces.zip" and rooms.calls[0][1].skip_bad
-    assert rooms.calls[1] == ("describe", "faces")
+    assert rooms.calls[1] == ("describe", "images")
     words = ["--recipe", "wgan_gp_fer32", "--data", "f.zip", "--seeds", "4", "--clf.epochs", "2.5"]
     assert cli.main(["baseline", *words]) == 0
     assert changed("wgan_gp_fer32", rooms.calls[2][1]) == {"data.source": "f.zip", "clf.epochs": 2.5}
     assert rooms.calls[2][2] == 4 and rooms.calls[2][3].name.startswith("baseline-")
     assert capsys.readouterr().out.startswith("facts\na table\n")
+
+
+def test_measure_prints_its_table(rooms, capsys):
+    assert cli.main(["measure", "r", "--n", "50", "--no-cas"]) == 0
+    assert rooms.calls == [("measure", Path("r"), 50, False)]
+    assert capsys.readouterr().out == f"a table\nWritten: {Path('r') / 'measures.json'}\n"
+
+
+def saved_run(**changes) -> RunConfig:
+    "A folder 'r' with nothing but a config in it; the config."
+    cfg = dataclasses.replace(get_recipe("tiny_wgan_gp"), **changes)
+    Path("r").mkdir()
+    save_config(cfg, "r/config.json")
+    return cfg
+
+
+def test_extend_changes_the_named_fields_of_the_run_only(rooms):
+    cfg = saved_run(seed=7)
+    words = ["--compare.seeds", "5", "--selection.threshold", "0.4", "--reuse", "other"]
+    assert cli.main(["extend", "r", *words]) == 0
+    name, folder, new, reuse = rooms.calls[0]
+    assert (name, folder, reuse) == ("extend", Path("r"), (Path("other"),))
+    assert {field: value for field, (_, value) in diff_config(cfg, new).items()} == {
+        "compare.seeds": 5, "selection.threshold": .4}
+    assert rooms.calls[1] == ("make_report", Path("r"))
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(rooms, capsys):
+    cfg = saved_run()
+    assert cli.main(["run", *TINY, "--dry-run", "--reuse", "a", "b"]) == 0
+    assert cli.main(["extend", "r", "--dry-run"]) == 0
+    assert rooms.calls == [("dry_run", cfg, (Path("a"), Path("b"))), ("dry_run", cfg, Path("r"), ())]
+    assert capsys.readouterr().out == "a plan\na plan\n" and os.listdir() == ["r"]
 
 
 BAD = {
@@ -185,6 +236,8 @@ BAD = {
     "no class": (["generate", "r", "--out", "o"], "--class"),
     "no faces": (["generate", "r", "--class", "happy", "--n", "0", "--out", "o"], "--n is 0"),
     "no run folder": (["resume"], "RUN"),
+    "no run to extend": (["extend", "--compare.seeds", "5"], "which run first"),
+    "extend what is no run": (["extend", "r"], "r/config.json does not exist"),
 }
 
 
@@ -198,20 +251,20 @@ def test_bad_words_end_in_one_sentence_and_call_nothing(rooms, capsys, case):
 
 
 def test_the_sentence_of_a_room_is_passed_on(rooms, capsys, monkeypatch):
-    def fails(cfg, out, rule=None): raise UserError("faces.zip does not exist;\n give the path of a folder.")
-    monkeypatch.setattr(rooms.experiment, "run", fails)
+    def fails(*args, **more): raise UserError("faces.zip does not exist;\n give the path of a folder.")
+    monkeypatch.setattr(rooms.runs, "run", fails)
     assert cli.main(["run", *TINY]) == 2
     assert capsys.readouterr().err == "fer-synth: faces.zip does not exist; give the path of a folder.\n"
 
 
 def test_a_bug_keeps_its_traceback(rooms, monkeypatch):
-    def fails(cfg, out, rule=None): raise ValueError("a bug")
-    monkeypatch.setattr(rooms.experiment, "run", fails)
+    def fails(*args, **more): raise ValueError("a bug")
+    monkeypatch.setattr(rooms.runs, "run", fails)
     with pytest.raises(ValueError, match="a bug"): cli.main(["run", *TINY])
 
 
 def stops(error, begun):
-    def run(cfg, out, rule=None):
+    def run(cfg, out, **more):
         if begun:
             out.mkdir(parents=True)
             save_config(cfg, out / "config.json")
@@ -221,7 +274,7 @@ def stops(error, begun):
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_ctrl_c_names_the_command_that_goes_on(rooms, capsys, monkeypatch, begun):
-    monkeypatch.setattr(rooms.experiment, "run", stops(KeyboardInterrupt(), begun))
+    monkeypatch.setattr(rooms.runs, "run", stops(KeyboardInterrupt(), begun))
     assert cli.main(["run", *TINY, "--out", "a b"]) == 130
     said = capsys.readouterr().err
     assert is_one_sentence(said) and ("fer-synth resume 'a b'" in said) == begun
@@ -233,7 +286,7 @@ FULL = (OSError(errno.ENOSPC, "No space left on device"),
 
 @pytest.mark.parametrize("error", FULL)
 def test_a_full_disk_is_one_sentence(rooms, capsys, monkeypatch, error):
-    monkeypatch.setattr(rooms.experiment, "run", stops(error, True))
+    monkeypatch.setattr(rooms.runs, "run", stops(error, True))
     assert cli.main(["run", *TINY, "--out", "r"]) == 2
     said = capsys.readouterr().err
     assert is_one_sentence(said) and "No room left" in said and "fer-synth resume r" in said
@@ -241,19 +294,21 @@ def test_a_full_disk_is_one_sentence(rooms, capsys, monkeypatch, error):
 
 def test_a_folder_that_may_not_be_written_is_one_sentence(rooms, capsys, monkeypatch):
     error = PermissionError(errno.EACCES, "Permission denied", "locked/r")
-    monkeypatch.setattr(rooms.experiment, "run", stops(error, False))
+    monkeypatch.setattr(rooms.runs, "run", stops(error, False))
     assert cli.main(["run", *TINY, "--out", "locked/r"]) == 2
     said = capsys.readouterr().err
     assert is_one_sentence(said) and "locked/r" in said
 
 
 def comments(kind) -> dict[str, str]:
-    "The comment behind each field of a dataclass and of the groups inside it, by option name."
+    "The help of each option of a dataclass and of its groups: the comment behind it, or what it declares."
     found = {}
     for base in reversed(kind.__mro__[:-1]):
         lines = re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(base), re.M)
         found |= {"--" + name.replace("_", "-"): text for name, text in lines}
     for f in dataclasses.fields(kind):
+        declared = [note.help for note in getattr(f.type, "__metadata__", ()) if getattr(note, "help", None)]
+        if declared: found["--" + f.name.replace("_", "-")] = declared[0]
         if dataclasses.is_dataclass(f.default_factory):
             found |= {f"--{f.name}.{o[2:]}": t for o, t in comments(f.default_factory).items()}
     return found
@@ -267,6 +322,8 @@ def comments(kind) -> dict[str, str]:
     ("generate", cli.GenerateOptions, ("--run",)),
     ("report", cli.FolderOptions, ("--run",)),
     ("resume", cli.ResumeOptions, ("--run",)),
+    ("extend", cli.ExtendOptions, ("--run",)),
+    ("measure", cli.MeasureOptions, ("--run",)),
 ])
 def test_help_explains_every_option_by_its_comment(capsys, command, kind, positional):
     assert cli.main([command, "--help"]) == 0

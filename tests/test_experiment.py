@@ -12,10 +12,13 @@ import pytest
 import run_files
 from run_files import metrics, stats, with_seeds
 
-from fer_synth.experiment import runs
 from fer_synth.config import UserError, save_config
+from fer_synth.experiment import runs
+from fer_synth.experiment.plan import plan_run
+from fer_synth.experiment.results import Run
 from fer_synth.recipes import tiny_wgan_gp
-from fer_synth.runtime import RunFolder, derive
+from fer_synth.records import RunFolder
+from fer_synth.runtime import derive
 
 
 @pytest.fixture
@@ -26,16 +29,19 @@ def whole(tiny_run):
 
 def test_the_folder_is_complete(whole):
     names = {p.name for p in whole.iterdir()}
-    assert {"config.json", "env.json", "data.json", "stats.jsonl", "metrics.json"} <= names
-    assert {"checkpoints", "samples", "pool", "selection.csv", "predictions.npz"} <= names
+    assert {"config.json", "env.json", "data.json", "plan.json", "steps"} <= names
+    assert {"selection.csv", "predictions.npz", "measures.json", "metrics.json"} <= names
+    plan = Run.open(whole).plan
+    assert {p.name for p in (whole / "steps").iterdir()} == {step.folder for step in plan}
     assert not [p for p in whole.rglob("*") if p.name.startswith(".")], "temporary files are left behind"
     pools = [np.load(run_files.pool(whole, r), allow_pickle=False) for r in (1, 2)]
     rows = run_files.selection(whole).read_text().splitlines()
     assert len(pools) == 2 and len(rows) == 1 + sum(len(p["images"]) for p in pools)
     assert all(p["images"].dtype == np.uint8 for p in pools)
     assert all(len(np.unique(p["seeds"])) == len(p["seeds"]) for p in pools)
-    expected = {f(whole, r) for f in (run_files.pool, run_files.validation) for r in (1, 2)}
-    assert set(whole.rglob("*-[0-9].npz")) == expected
+    kept = {f(whole, r) for f in (run_files.pool, run_files.validation) for r in (1, 2)}
+    compared = run_files.step_folder(whole, "compare") / "predictions.npz"
+    assert set(whole.rglob("*.npz")) == kept | {compared, run_files.predictions(whole)}
 
 
 def test_every_figure_can_be_computed_again(whole):
@@ -50,7 +56,7 @@ def test_every_figure_can_be_computed_again(whole):
 def test_arms_take_the_same_steps(whole):
     last = {}
     for line in stats(whole):
-        if line["stage"].startswith("compare-"): last[line["stage"]] = line["step"]
+        if line["stage"].startswith("student-"): last[line["stage"]] = line["step"]
     assert len(last) == 6 and len(set(last.values())) == 1
 
 
@@ -65,8 +71,8 @@ def with_other_test_rows(faces):
 
 def test_test_rows_change_nothing_before_the_end(whole, tmp_path, monkeypatch):
     "Invert every test image: all weights, pools, selections and validation answers stay what they were."
-    real = experiment.load_images
-    monkeypatch.setattr(experiment, "load_images", lambda cfg: with_other_test_rows(real(cfg)))
+    real = runs.load_images
+    monkeypatch.setattr(runs, "load_images", lambda cfg: with_other_test_rows(real(cfg)))
     other = runs.run(tiny_wgan_gp(), tmp_path / "other", show=False)
     assert stats(other) == stats(whole)
     assert run_files.selection(other).read_bytes() == run_files.selection(whole).read_bytes()
@@ -85,12 +91,13 @@ def assert_resumes_to(whole: Path, run: Path) -> None:
     assert not (run / "metrics.json").exists()
     runs.resume(run, show=False)
     assert metrics(run) == metrics(whole)
-    for file in (run_files.selection, run_files.predictions): assert file(run).read_bytes() == file(whole).read_bytes()
+    for file in (run_files.selection, run_files.predictions):
+        assert file(run).read_bytes() == file(whole).read_bytes()
     assert stats(run) == stats(whole)
     assert run_files.same_weights(run, whole)
 
 
-KILLED = {("gan-1", 2): None, ("pool-2", 0): ("gan-2", 0), ("compare-balanced-1", 2): ("selection", 0)}
+KILLED = {("gan-1", 2): None, ("pool-2", 0): ("gan-2", 0), ("student-balanced-1", 2): ("select-2", 0)}
 
 
 @pytest.mark.parametrize("step, writes", [stop for stop in run_files.STOPS if stop not in KILLED])
@@ -119,12 +126,30 @@ def test_a_killed_process_leaves_what_the_copies_hold_and_resumes(whole, tmp_pat
     assert_resumes_to(whole, run)
 
 
-def test_checkpoint_of_another_config(whole, tmp_path):
+def test_a_checkpoint_of_another_config_is_not_taken(whole, tmp_path):
+    "Neither by its key, nor under the name of the folder that it ought to have."
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
-    cfg = tiny_wgan_gp()
-    save_config(replace(cfg, gan=replace(cfg.gan, penalty=3.0)), copy / "config.json")
-    words = r"belongs to another config: gan\.penalty was 10\.0 there and is 3\.0"
-    with pytest.raises(UserError, match=words): runs.resume(copy, show=False)
+    before, cfg = Run.open(copy), tiny_wgan_gp()
+    other = replace(cfg, gan=replace(cfg.gan, penalty=3.0))
+    plan = plan_run(other, facts=RunFolder(copy).read("data.json"))
+    todo = [step.name for step in plan if before.store.state(step) != "done"]
+    assert todo[0] == "gan-1" and {"pool-1", "judge-1", "student-augmented-0", "compare"} <= set(todo)
+    assert not {"data", "judge-0", "warmup-1", "student-real-0", "student-balanced-1"} & set(todo)
+    old, new = before.store.folder(before.plan["gan-1"]), before.store.folder(plan["gan-1"])
+    old.path.rename(new.path)
+    save_config(other, copy / "config.json")
+    with pytest.raises(UserError, match=f"{new.path.name} holds .* other settings"):
+        runs.resume(copy, show=False)
+
+
+def test_a_plan_that_was_edited(whole, tmp_path):
+    plan = RunFolder(whole).read("plan.json")
+    gan = next(step for step in plan if step["name"] == "gan-1")
+    gan["settings"]["gan"]["penalty"] = 3.0
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    RunFolder(folder).json("plan.json", plan)
+    with pytest.raises(UserError, match="key of 'gan-1' does not belong to its settings"): Run.open(folder)
 
 
 def test_data_that_changed_under_a_run(whole, tmp_path):

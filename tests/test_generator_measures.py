@@ -20,9 +20,10 @@ from fer_synth.evaluation.copies import (OTHERS, feature_neighbours, near_copy_r
 from fer_synth.evaluation.features import (diversity, frechet_distance, half_samples, kernel_distance,
                                            polynomial_mmd, precision_recall_density_coverage, with_intervals)
 from fer_synth.evaluation.generators import (Reference, Seen, Yardstick, classification_accuracy_score,
-                                             fair_counts, measures_table, stratified)
+                                             fair_counts, stratified)
 from fer_synth.models.classifier import make_classifier
 from fer_synth.recipes import tiny_wgan_gp
+from fer_synth.words import measures_table
 
 FEW = settings(deadline=None, max_examples=60)     # a slow moment of a busy machine is no failure
 SEEDS = st.integers(0, 2**31)

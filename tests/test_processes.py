@@ -1,5 +1,4 @@
 "Two processes over the loopback compute what one computes on the same global batch."
-import json
 import os
 import subprocess
 import sys
@@ -8,15 +7,17 @@ import pytest
 import torch
 
 from browser import free_port
+from run_files import stats
+
 from fer_synth.families.known import FAMILIES
 from fer_synth.runtime import load_tensors
 
 pytest.importorskip("accelerate", reason="Hugging Face Accelerate is not installed (pip install -e .[dev])")
-pytestmark = pytest.mark.xdist_group("processes")
 
 WORKER = """
 import sys, numpy as np, torch
-from fer_synth.config import GanConfig
+from dataclasses import fields
+from fer_synth.family_settings import FAMILY_SETTINGS
 from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.families.known import FAMILIES, make_critic, make_generator
 from fer_synth.models.classifier import SimpleCNN
@@ -31,10 +32,13 @@ rank, n = rank_and_size()
 images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.uint8)
 with seeded(0, "judge"): judge = SimpleCNN(3, 16)
 for family in sys.argv[2:]:
-    cfg = GanConfig(family=family, z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2,
-                    penalty_every=2, augment="adaptive", projected=True)
+    kind = FAMILY_SETTINGS[family]
+    own = {f.name for f in fields(kind)}
+    wanted = dict(z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2, penalty_every=2,
+                  augment="adaptive", projected=True)
+    cfg = kind(**{name: value for name, value in wanted.items() if name in own})
     gen, critic = make_generator(cfg, 3, 16, 1, 0), make_critic(cfg, 3, 16, 1, 0)
-    batches = Batches(images, np.arange(40) % 3, 12, 0, "gan", mirror=True, even=True)
+    batches = Batches(images, np.arange(40) % 3, 12, 0, "gan", transform=MirrorAndShift(), even=True)
     game = FAMILIES[family](cfg, gen, critic, batches, 0, "cpu", judge=judge)
     # By default Adam makes a whole step of a gradient that is rounding noise of either sign.
     for opt in game.optimizers.values():
@@ -94,10 +98,6 @@ LAUNCHER = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--nu
 RUN = ("-m", "fer_synth.cli", "run", "--recipe", "tiny_cgan", "--compare.seeds", "1", "--out", "two")
 
 
-def log(run) -> list[dict]:
-    return [json.loads(text) for text in (run / "stats.jsonl").read_text().splitlines()]
-
-
 def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path):
     "By the command that README names; a run of one process measures the same after its warm-up."
     (tmp_path / "tmp").mkdir()
@@ -109,7 +109,7 @@ def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path):
     assert done.stdout.count("Report: ") == 1 and (tmp_path / "two" / "report.html").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name != "tmp"] == ["two"]
     assert not list((tmp_path / "tmp").glob("fer_synth-*")), "a private folder is left"
-    lines, alone = log(tmp_path / "two"), log(shared_run("tiny_cgan"))
-    assert [(a["stage"], a["step"]) for a in lines] == [(a["stage"], a["step"]) for a in alone]
-    two, one = (next(a for a in found if a["stage"] == "gan-1") for found in (lines, alone))
+    together, alone = stats(tmp_path / "two"), stats(shared_run("tiny_cgan"))
+    assert [(a["stage"], a["step"]) for a in together] == [(a["stage"], a["step"]) for a in alone]
+    two, one = (next(a for a in found if a["stage"] == "gan-1") for found in (together, alone))
     assert two["r1"] == pytest.approx(one["r1"], rel=1e-3)      # the mean of two halves, and the whole

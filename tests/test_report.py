@@ -61,6 +61,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(report, "draw_pictures", lambda r, folder: [])
 
 
+def only(run, pattern):
+    "The one file of a run folder that a pattern finds."
+    path, = run.glob(pattern)
+    return path
+
+
 def edit(path, change):
     value = json.loads(path.read_text())
     change(value)
@@ -103,7 +109,8 @@ def test_numbers_of_the_records(run):
 
 def test_same_records_same_page(run, copy):
     "Nothing but the records is needed, and they decide every byte."
-    shutil.rmtree(copy / "checkpoints")
+    for name in ("kept.npy", "validation.npz", "selection.json"):      # what only a run that goes on needs
+        for path in copy.glob(f"steps/*/{name}"): path.unlink()
     shutil.rmtree(copy / "figures")
     assert make_report(copy).read_bytes() == (run / "report.html").read_bytes()
     paths = sorted((copy / "figures").iterdir())
@@ -127,22 +134,24 @@ def test_images_are_enlarged_by_whole_pixels(run):
 
 
 @pytest.mark.parametrize("name", [
-    "config.json", "env.json", "data.json", "stats.jsonl", "metrics.json", "predictions.npz", "selection.csv",
-    "pool/round-2.npz", "samples/real.png"])
+    "config.json", "env.json", "data.json", "plan.json", "steps/gan-1-*/stats.jsonl", "metrics.json",
+    "predictions.npz", "selection.csv", "steps/pool-2-*/pool.npz", "steps/data-*/real.png"])
 def test_missing_record(copy, name):
     (copy / "report.html").unlink()
-    (copy / name).unlink()
-    with pytest.raises(UserError, match=re.escape(name)): make_report(copy)
+    path = only(copy, name)
+    path.unlink()
+    with pytest.raises(UserError, match=re.escape(str(path.relative_to(copy)))): make_report(copy)
     assert not (copy / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", [
-    "config.json", "env.json", "metrics.json", "predictions.npz", "pool/round-2.npz",
-    "samples/gan-1-000050.png"])
+    "config.json", "env.json", "plan.json", "metrics.json", "predictions.npz", "steps/pool-2-*/pool.npz",
+    "steps/gan-1-*/samples/000050.png"])
 def test_damaged_record(copy, name):
-    data = (copy / name).read_bytes()
-    (copy / name).write_bytes(data[:len(data) // 2])
-    with pytest.raises(UserError, match=re.escape(name)): make_report(copy)
+    path = only(copy, name)
+    data = path.read_bytes()
+    path.write_bytes(data[:len(data) // 2])
+    with pytest.raises(UserError, match=re.escape(str(path.relative_to(copy)))): make_report(copy)
 
 
 def test_not_a_run_folder(tmp_path):
@@ -151,8 +160,21 @@ def test_not_a_run_folder(tmp_path):
 
 
 def test_no_samples(copy):
-    for p in (copy / "samples").glob("[wg]*.png"): p.unlink()
+    for p in copy.glob("steps/*/samples/*.png"): p.unlink()
     with pytest.raises(UserError, match="samples"): make_report(copy)
+
+
+def test_a_run_that_is_not_finished_has_no_report(copy):
+    "Also where the results of what it was before still lie there."
+    edit(only(copy, "steps/compare-*/step.json"), lambda note: note.update(state="partial"))
+    with pytest.raises(UserError, match="no compare yet; continue it with"): make_report(copy)
+
+
+def test_what_came_from_another_run_is_said(copy, quick):
+    assert "taken from another run" not in page_of(copy).text
+    for name in ("judge-0", "gan-1"):
+        edit(only(copy, f"steps/{name}-*/step.json"), lambda note: note.update(reused_from="runs/<b>other"))
+    assert "took there: judge-0, gan-1 from runs/<b>other." in page_of(copy).text
 
 
 def test_records_of_two_runs(copy):
@@ -162,7 +184,7 @@ def test_records_of_two_runs(copy):
 
 
 def test_half_a_line_of_stats(copy, quick):
-    with open(copy / "stats.jsonl", "a") as f: f.write('{"stage": "gan-2", "st')
+    with open(only(copy, "steps/gan-2-*/stats.jsonl"), "a") as f: f.write('{"stage": "gan-2", "st')
     assert "All numbers" in page_of(copy).text
 
 
@@ -217,7 +239,7 @@ def test_real_faces_only_when_drawn(tmp_path, run):
     "Pictures of a data set that must not be published do not enter the page."
     assert read_records(run).real is not None
     other = make_records(tmp_path / "run", source="fer2013.zip", rounds=1)
-    (other / "samples" / "real.png").unlink()
+    only(other, "steps/data-*/real.png").unlink()
     assert read_records(other).real is None and not PICTURES["faces-real"].needs(read_records(other))
 
 
@@ -257,7 +279,8 @@ def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path):
     assert "generated faces" in page_of(faces).text
 
 
-def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(shared_run, tmp_path):
+def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(
+        shared_run, tmp_path):
     path = shutil.copytree(shared_run("tiny_cgan"), tmp_path / "run")
     metrics = json.loads((path / "metrics.json").read_text())
     found = json.loads((path / "measures.json").read_text())

@@ -5,12 +5,13 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import run_files
 from hypothesis import given, settings, strategies as st
 
-from fer_synth.experiment import results, runs
 from fer_synth.config import SCORES, SelectionConfig, UserError, check_config, from_dict, to_dict
+from fer_synth.experiment import results, runs
 from fer_synth.recipes import tiny_wgan_gp
-from fer_synth.runtime import RunFolder
+from fer_synth.records import RunFolder
 from fer_synth.selection.pools import Pool, read_selection, read_validation, write_validation
 from fer_synth.selection.rules import RuleEvaluator, SelectionRule, quotas, select, suggest, suggest_threshold
 
@@ -329,8 +330,8 @@ def test_a_run_decides_by_its_rule(ruled, name):
     table, rounds = read_selection(path / "selection.csv"), folder.read("metrics.json")["selection"]["rounds"]
     for r in (1, 2):
         rows = {column: values[table["round"] == r] for column, values in table.items()}
-        seen = read_validation(path / "pool" / f"validation-{r}.npz")
-        pool = Pool.load(path / "pool" / f"round-{r}.npz")
+        seen = read_validation(run_files.validation(path, r))
+        pool = Pool.load(run_files.pool(path, r))
         score, labels = rows[name], np.array([FIVE.index(c) for c in rows["intended"]])
         np.testing.assert_array_equal(pool.score, score)
         assert pool.round == r and pool.labels.tolist() == labels.tolist()
@@ -348,7 +349,7 @@ def test_a_run_decides_by_its_rule(ruled, name):
 def test_scores_can_be_taken_again(ruled, name):
     path, _ = ruled[name]
     again, rows = results.score_again(path, name, device="cpu"), read_selection(path / "selection.csv")
-    seen = read_validation(path / "pool" / "validation-2.npz")
+    seen = read_validation(run_files.validation(path, 2))
     recorded, slack = rows[name][rows["round"] == 2], {"view_consistency": 1 / 6, "density": .2}[name] + 1e-6
     for a, b in ((again["score"], recorded), (again["val_score"], seen["score"])):
         # another batch may round one view or one ball differently
@@ -356,7 +357,7 @@ def test_scores_can_be_taken_again(ruled, name):
     np.testing.assert_array_equal(again["val_truth"], seen["truth"])
     first = results.score_again(path, "confidence", 1, "cpu")
     assert first["score"].shape == (rows["round"] == 1).sum()
-    probs = read_validation(path / "pool" / "validation-1.npz")["probs"]
+    probs = read_validation(run_files.validation(path, 1))["probs"]
     np.testing.assert_allclose(first["val_score"], probs, atol=1e-5)
 
 
@@ -364,13 +365,14 @@ def test_a_run_by_density_goes_on_where_it_was(ruled, tmp_path):
     "Without the last pool and all that follows, a resume ends in the same numbers."
     path, _ = ruled["density"]
     copy = shutil.copytree(path, tmp_path / "copy")
-    records = ("pool/round-2.npz", "pool/validation-1.npz", "pool/validation-2.npz", "selection.csv",
-               "predictions.npz")
-    for name in (*records, "metrics.json"): (copy / name).unlink()
-    for p in (copy / "checkpoints").glob("compare-*"): p.unlink()
+    records = [run_files.pool(path, 2), run_files.validation(path, 2), run_files.selection(path),
+               run_files.predictions(path)]
+    for pattern in ("pool-2", "select-2", "student-*", "compare"):
+        for folder in run_files.step_folders(copy, pattern): shutil.rmtree(folder)
+    for name in ("selection.csv", "predictions.npz", "metrics.json"): (copy / name).unlink()
     runs.resume(copy, show=False)
-    for name in records:
-        assert (copy / name).read_bytes() == (path / name).read_bytes(), name
+    for file in records: assert (copy / file.relative_to(path)).read_bytes() == file.read_bytes(), file
+    assert run_files.metrics(copy) == run_files.metrics(path)
 
 
 def test_calibrated_and_margin_runs(tmp_path):
@@ -383,7 +385,7 @@ def test_calibrated_and_margin_runs(tmp_path):
         least = np.array([table[c]["threshold"] for c in rows["intended"]])
         passed = np.isin(rows["reason"], ("kept", "quota full"))
         np.testing.assert_array_equal(passed, (rows[name] >= least) & (rows["reason"] != "blank"))
-        assert (least >= line).all() and "score" in read_validation(path / "pool" / "validation-1.npz")
+        assert (least >= line).all() and "score" in read_validation(run_files.validation(path, 1))
 
 
 def test_a_bad_rule_leaves_nothing_behind(tmp_path):

@@ -15,8 +15,6 @@ import pytest
 from packaging.requirements import Requirement
 from test_repository import ROOT, requirements
 
-pytestmark = pytest.mark.xdist_group("second environment")
-
 OLD = {"ipywidgets": "7.7.1", "ipython": "7.34.0", "ipykernel": "6.17.1"}
 COLAB = {     # as published in August 2026, with Python 3.13
     **OLD, "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.1.3", "scikit-learn": "1.6.1",
@@ -115,7 +113,7 @@ def test_widgets_behave_the_same(old):
 
 LAST_CELL = """
 import ipywidgets, IPython
-from fer_synth.widgets.parts import Panel
+from fer_synth.widgets.kit import Panel
 panels = [value for value in list(globals().values()) if isinstance(value, Panel)]
 print(ipywidgets.__version__, IPython.__version__, sorted({repr(panel.last_error) for panel in panels}))
 """

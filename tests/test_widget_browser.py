@@ -8,13 +8,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import cdist
 
-from fer_synth.experiment import runs
 from fer_synth.config import UserError
 from fer_synth.data.batches import to_uint8
 from fer_synth.families.vanilla import PlainGenerator
+from fer_synth.families.wgan_gp import Generator
 from fer_synth.models.blocks import AdaIN, latents_of
-from fer_synth.models.wgan_gp import Generator
-from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.widgets.browser import Classes, ImageBrowser, Mixes, origin_of
 from fer_synth.widgets.browser_state import (BrowserState, Decisions, count_images, decisions_of,
                                              take_decisions)
@@ -331,7 +329,9 @@ def test_measuring_can_be_cancelled_and_leaves_the_order(show):
 
 # ---- generators ------------------------------------------------------------------------------------------
 
-def close(a, b): return np.abs(a.astype(int) - b.astype(int)).max() <= 1           # another batch size may round otherwise
+def close(a, b):
+    "Equal but for rounding, which may differ with the batch size."
+    return np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
 def test_a_morph_ends_at_its_images(tiny_run, show):

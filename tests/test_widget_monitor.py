@@ -14,22 +14,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import make_records
-from run_files import metrics, stats, stop, with_seeds
+from run_files import metrics, samples, stats, step_folder, stop, with_seeds
 
+from fer_synth.config import save_config, write_atomic
 from fer_synth.experiment import runs
-from fer_synth.config import UserError, save_config, write_atomic
+from fer_synth.experiment.plan import plan_run
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
-from fer_synth.runtime import RunFolder, Stopped
+from fer_synth.records import RunFolder, StepFolder, Stopped
+from fer_synth.settings import UserError
 from fer_synth.widgets.monitor import RUNNER, TrainingMonitor, resume_here, train_here
-from fer_synth.widgets.monitor_state import MonitorState, Tail, stage_plan
+from fer_synth.widgets.monitor_state import MonitorState, Tail
 
 
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
-once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"), reason="knows nothing of ipywidgets; done with version 8")
+once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"),
+                          reason="knows nothing of ipywidgets; done with version 8")
 
 
 @pytest.fixture
 def whole(tiny_run): return tiny_run
+
+
+def set_state(run, step, **facts):
+    "Change what the folder of a step says about it."
+    note = step_folder(run, step) / "step.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | facts))
+
+
+def trainings(state: MonitorState) -> dict[str, int]:
+    "The steps of a plan that train something, with the training steps that each will have."
+    return {name: stage.steps for name, stage in state.stages.items() if stage.trains}
+
+
+def read(run) -> MonitorState:
+    state = MonitorState(run)
+    state.read()
+    return state
 
 
 def line(n: int) -> dict: return {"stage": "gan-1", "step": n, "seconds": 0.5}
@@ -57,11 +77,10 @@ def test_lines_that_were_taken_back_are_forgotten(tmp_path):
 
 
 def test_the_plan_is_what_a_run_does(whole):
-    cfg, lines = tiny_wgan_gp(), stats(whole)
-    plan = stage_plan(cfg, ("angry", "fear", "happy", "neutral", "sad"), sum(cfg.data.drawn_counts))
-    assert [s for s, _ in plan] == list(dict.fromkeys(line["stage"] for line in lines))
+    plan, lines = trainings(read(whole)), stats(whole)
+    assert list(plan) == list(dict.fromkeys(line["stage"] for line in lines))
     last = {line["stage"]: line["step"] for line in lines}
-    assert {s: n for s, n in plan} == last
+    assert plan == last
 
 
 def test_a_finished_run_is_shown(whole):
@@ -82,20 +101,19 @@ def test_a_run_that_does_not_exist_yet_is_waited_for(tmp_path):
 
 
 @once
-@pytest.mark.parametrize("stage, begun", [("gan-1", ("warmup-1", 1)), ("compare-real-0", ("selection", 0))])
+@pytest.mark.parametrize("stage, begun", [("gan-1", ("warmup-1", 1)), ("student-real-0", ("select-2", 0))])
 def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_numbers(whole, tmp_path, monkeypatch, stage, begun):
-    from fer_synth.runtime import Stats
-    log, asked = Stats.log, []
-    def watched(self, name, step, **numbers):
-        line = log(self, name, step, **numbers)
-        if name == stage and not asked:
+    log, asked = StepFolder.log, []
+    def watched(self, step, **numbers):
+        line = log(self, step, **numbers)
+        if self.name == stage and not asked:
             monitor = TrainingMonitor(tmp_path / "run")
             monitor.press()
             assert not (tmp_path / "run" / "stop").exists(), "the first press only asks"
             monitor.press()
             asked.append(monitor)
         return line
-    monkeypatch.setattr(Stats, "log", watched)
+    monkeypatch.setattr(StepFolder, "log", watched)
     shutil.copytree(stop(whole.parent, *begun), tmp_path / "run")
     with pytest.raises(Stopped): runs.resume(tmp_path / "run", show=False)
     assert asked[0].decision == "stop" and not (tmp_path / "run" / "stop").exists()
@@ -112,13 +130,16 @@ def test_a_stop_is_refused_where_there_is_no_run(tmp_path):
 
 def test_following_in_the_background_sees_new_lines_and_ends(tmp_path):
     run = make_records(tmp_path / "run")
-    text, done = (run / "stats.jsonl").read_text(), (run / "metrics.json").read_text()
-    (run / "metrics.json").unlink()
-    (run / "stats.jsonl").write_text(text[:text.index("gan-1")].rsplit("\n", 1)[0] + "\n")
+    later = [step for step in read(run).stages if not step.startswith(("data", "judge-0", "warmup"))]
+    logs = {step_folder(run, step) / "stats.jsonl" for step in later}
+    text = {log: log.read_text() for log in logs if log.exists()}
+    for log in text: log.unlink()
+    for step in later: set_state(run, step, state="partial")
     monitor = TrainingMonitor(run, interval=.05)
     monitor.start()
-    (run / "stats.jsonl").write_text(text)
-    (run / "metrics.json").write_text(done)
+    assert monitor.state.phase() == "running" and monitor.state.current.step.name == "gan-1"
+    for log in text: log.write_text(text[log])
+    for step in later: set_state(run, step, state="done")
     until = time.monotonic() + 60
     while monitor.state.phase() != "finished" and time.monotonic() < until: threading.Event().wait(.05)
     monitor.close()
@@ -172,9 +193,9 @@ def test_the_plan_of_a_gan_for_each_class(tmp_path):
     compare = replace(cfg.compare, seeds=1, bootstrap=50)
     cfg = replace(cfg, gan=replace(cfg.gan, per_class=True), compare=compare)
     run = runs.run(cfg, tmp_path / "run", show=False)
-    plan, lines = stage_plan(cfg, FIVE, sum(cfg.data.drawn_counts)), stats(run)
-    assert [s for s, _ in plan] == list(dict.fromkeys(line["stage"] for line in lines))
-    assert dict(plan) == {line["stage"]: line["step"] for line in lines}
+    plan, lines = trainings(read(run)), stats(run)
+    assert list(plan) == list(dict.fromkeys(line["stage"] for line in lines))
+    assert plan == {line["stage"]: line["step"] for line in lines}
     monitor = TrainingMonitor(run)
     assert [name for name, _ in monitor.state.samples.rows(FIVE)] == list(FIVE) and monitor.last_error is None
 
@@ -191,7 +212,7 @@ def test_a_request_from_before_does_not_end_the_resumed_run(whole, tmp_path):
 
 def test_the_stop_button_forgets_the_first_press(tmp_path):
     now, run = [100.0], make_records(tmp_path / "run")
-    (run / "metrics.json").unlink()
+    set_state(run, "compare", state="partial")
     monitor = TrainingMonitor(run, clock=lambda: now[0])
     monitor.stop.click()
     assert monitor.stop.description == "Press again to stop" and not (run / "stop").exists()
@@ -210,29 +231,28 @@ def test_the_stop_button_forgets_the_first_press(tmp_path):
 
 def test_stopped_and_resumed_elsewhere_is_seen(tmp_path):
     run = make_records(tmp_path / "run")
-    (run / "metrics.json").unlink()
-    state = MonitorState(run)
-    state.read()
+    for step in ("student-augmented-2", "compare"): set_state(run, step, state="partial")
+    state = read(run)
     state.ask_to_stop()
     assert state.phase() == "stopping"
     (run / "stop").unlink()                       # the run obeys ...
     assert state.read() and state.phase() == "stopped" and state.decision == "stop"
-    (run / "timings.json").write_text("{}")       # ... writes down its times ...
+    set_state(run, "student-augmented-2", seconds=9.0)      # ... writes down its time ...
     assert state.read() and state.phase() == "stopped"
-    new = {"stage": "compare-real-2", "step": 999, "seconds": 1}
-    with open(run / "stats.jsonl", "a") as f: f.write(json.dumps(new) + "\n")     # ... and somebody continues
+    new = {"stage": "student-augmented-2", "step": 999, "seconds": 1}
+    log = step_folder(run, "student-augmented-2") / "stats.jsonl"
+    with open(log, "a") as f: f.write(json.dumps(new) + "\n")     # ... and somebody continues
     assert state.read() and state.phase() == "running" and state.decision == "none"
 
 
 def test_half_a_picture_is_read_when_it_is_whole(tmp_path):
     run = make_records(tmp_path / "run")
-    state, new = MonitorState(run), run / "samples" / "gan-2-000081.png"
-    state.read()
-    before, data = state.samples.when, (run / "samples" / "gan-2-000080.png").read_bytes()
+    state, last = read(run), samples(run, "gan-2")[-1]
+    before, data, new = state.samples.when, last.read_bytes(), last.with_name("000081.png")
     new.write_bytes(data[:200])
     assert not state.read() and state.samples.when == before
     new.write_bytes(data)
-    assert state.read() and state.samples.when == "GAN 2, step 81"
+    assert state.read() and state.samples.when == "GAN, round 2, step 81"
 
 
 @once
@@ -242,13 +262,14 @@ def test_a_run_of_another_process_is_seen_from_beginning_to_end(tmp_path):
     monitor = TrainingMonitor(out, interval=.05)
     monitor.start()
     assert monitor.state.phase() == "waiting"
-    other = subprocess.Popen([sys.executable, "-c", RUNNER, "run", "--config", str(save_config(with_seeds(tiny_wgan_gp(), 1), tmp_path / "c.json")),
-                              "--out", str(out)],
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    config = save_config(with_seeds(tiny_wgan_gp(), 1), tmp_path / "c.json")
+    words = [sys.executable, "-c", RUNNER, "run", "--config", str(config), "--out", str(out)]
+    other = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until(lambda: monitor.state.phase() != "waiting")
     until(lambda: not monitor.following.alive)
     assert monitor.state.phase() == "finished" and monitor.last_error is None
-    assert len({line["stage"] for line in stats(out)}) == len(monitor.state.plan) == len(monitor.state.stages)
+    logged = [name for name, stage in monitor.state.stages.items() if stage.lines]
+    assert len({line["stage"] for line in stats(out)}) == len(trainings(monitor.state)) == len(logged)
     assert other.communicate()[0] and other.returncode == 0
 
 
@@ -258,7 +279,7 @@ def test_a_run_started_here_can_be_stopped_and_goes_on(tmp_path):
     cfg = tiny_wgan_gp()
     monitor = train_here(replace(cfg, gan=replace(cfg.gan, steps=10**6)), tmp_path / "run", interval=.05)
     monitor.start()
-    until(lambda: monitor.over or "gan-1" in monitor.state.stages)
+    until(lambda: monitor.over or (monitor.state.line or {}).get("stage") == "gan-1")
     monitor.stop.click()
     monitor.stop.click()
     assert monitor.wait(300) == "stopped" and monitor.process.returncode == 130 and monitor.last_error is None
@@ -289,7 +310,7 @@ def test_a_run_started_here_that_fails_says_why(tmp_path):
 def test_following_does_not_keep_python_alive(tmp_path):
     "The run never ends, and nobody closes the monitor; a script that is done ends all the same."
     run = make_records(tmp_path / "run")
-    (run / "metrics.json").unlink()
+    set_state(run, "compare", state="partial")
     script = "\n".join(("from fer_synth.widgets.monitor import TrainingMonitor",
                         f"m = TrainingMonitor({str(run)!r}, interval=.01)",
                         "m.start()",
@@ -299,11 +320,18 @@ def test_following_does_not_keep_python_alive(tmp_path):
     assert done.returncode == 0 and not done.stderr
 
 
-def test_a_budget_in_minutes_is_shown_as_the_plan_says(tmp_path):
-    "Before plan.json is there the recipe's steps stand in; then its own, for every round."
-    cfg = replace(tiny_cgan(), gan=replace(tiny_cgan().gan, minutes=1.0))
-    assert dict(stage_plan(cfg, FIVE, 216))["gan-1"] == 6
-    planned = dict(stage_plan(cfg, FIVE, 216, {"gan-1": 900}))
-    assert planned["gan-1"] == 900 and planned["gan-2"] == 4
-    shown = replace(cfg, gan=replace(cfg.gan, minutes=0.0, images=3200))
-    assert dict(stage_plan(shown, FIVE, 216))["gan-1"] == 100              # 16 images, 2 critic steps
+def test_a_budget_in_minutes_is_shown_as_the_run_plans_it(tmp_path):
+    "Before budget.json is there nobody knows the steps; then they are its own, for every round."
+    def begun(name, gan):
+        run = RunFolder.create(tmp_path / name, replace(tiny_cgan(), gan=replace(tiny_cgan().gan, **gan)), {})
+        facts = {"fingerprint": "0", "classes": FIVE, "counts": {"train": dict.fromkeys(FIVE, 44)}}
+        run.json("plan.json", plan_run(RunFolder.open(run.path)[1], facts=facts).to_list())
+        return run
+    run = begun("minutes", {"minutes": 1.0})
+    state = read(run.path)
+    assert trainings(state)["gan-1"] == 0 and state.stages["gan-1"].trains
+    run.step(state.plan["gan-1"].folder).write_json("budget.json", {"steps": 900})
+    assert state.read() and trainings(state)["gan-1"] == 900 and trainings(state)["gan-2"] == 0
+    assert trainings(read(begun("steps", {}).path))["gan-1"] == 6
+    assert trainings(read(begun("steps again", {}).path))["gan-2"] == 4
+    assert trainings(read(begun("images", {"images": 3200}).path))["gan-1"] == 100    # 2 x 16 a step

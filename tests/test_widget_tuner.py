@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from records import make_records
+from run_files import checkpoints, step_name
+from run_files import validation as validation_file
 
 from fer_synth.config import SelectionConfig, UserError
 from fer_synth.selection.pools import write_validation
@@ -454,7 +456,7 @@ def test_blank_candidates_never_pass_and_are_mentioned():
 # ---- run folders -------------------------------------------------------------------------------------------
 
 def with_validation(folder, rounds=(1, 2), k=5, **more):
-    for r in rounds: write_validation(folder / "pool" / f"validation-{r}.npz", *validation(k, seed=r), **more)
+    for r in rounds: write_validation(validation_file(folder, r), *validation(k, seed=r), **more)
     return folder
 
 
@@ -476,7 +478,9 @@ def test_a_run_opens_on_its_last_round_with_the_thresholds_it_used(tmp_path):
 
 
 def test_a_run_without_validation_says_why_and_works(tmp_path):
-    shown = ThresholdTuner(make_records(tmp_path / "run"))
+    run = make_records(tmp_path / "run")
+    for r in (1, 2): validation_file(run, r).unlink()
+    shown = ThresholdTuner(run)
     shown.redraw.seconds = 0
     assert "Precision is not known" in shown.words["remarks"].value
     assert "not known" in shown.words["table"].value
@@ -488,8 +492,8 @@ def test_a_run_without_validation_says_why_and_works(tmp_path):
 
 def test_a_damaged_or_foreign_validation_record_is_said_not_raised(tmp_path):
     run = with_validation(make_records(tmp_path / "run"), (1,))
-    (run / "pool" / "validation-2.npz").write_bytes(b"PK")
-    assert "validation-2.npz" in ThresholdTuner(run).state.unknown()
+    validation_file(run, 2).write_bytes(b"PK")
+    assert str(validation_file(run, 2)) in ThresholdTuner(run).state.unknown()
     with_validation(run, (2,), k=3)
     assert "other classes" in ThresholdTuner(run).state.unknown()
 
@@ -517,11 +521,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a run folder"): ThresholdTuner(tmp_path)
 
 
-def test_an_older_run_asks_its_judge_again(tiny_run, tmp_path, monkeypatch):
-    "Without a record, the judge's checkpoint and the real faces give the same numbers, unless the data have changed."
+def test_a_run_without_its_record_asks_its_judge_again(tiny_run, tmp_path, monkeypatch):
+    "The judge's checkpoint and the real faces give the same numbers, unless the data have changed."
     folder = shutil.copytree(tiny_run, tmp_path / "tiny")
     for r in (1, 2):
-        record = folder / "pool" / f"validation-{r}.npz"
+        record = validation_file(folder, r)
         known = ts.validation_of(folder, r)
         record.unlink()
         again = ts.validation_of(folder, r)
@@ -532,6 +536,7 @@ def test_an_older_run_asks_its_judge_again(tiny_run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="has changed"): ts.validation_of(folder, 2)
     monkeypatch.setattr(ts, "real_images", lambda folder: None)
     with pytest.raises(UserError, match="not on this machine"): ts.validation_of(folder, 2)
-    for p in (folder / "checkpoints").glob("judge-*"): p.unlink()
+    for p in checkpoints(folder):
+        if step_name(p.parent).startswith("judge"): p.unlink()
     with pytest.raises(UserError, match="on record"): ts.validation_of(folder, 2)
     assert "on record" in ThresholdTuner(folder).state.unknown()

@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'check_provenance', 'Predictions', 'write_arrays', 'write_predictions', 'read_predictions',
-           'bootstrap_scores', 'paired_bootstrap', 'mcnemar', 'mean_scores', 'interval', 'compare_arms', 'points',
-           'verdict', 'sentence']
+           'bootstrap_scores', 'paired_bootstrap', 'mcnemar', 'mean_scores', 'interval', 'compare_arms']
 
 # %% ../../nbs/66_evaluation.compare.ipynb #2b7fd29e
 import io, zipfile
@@ -219,44 +218,3 @@ def compare_arms(
                                 "mean": float(per_seed.mean()), "low": low, "high": high,
                                 "per_seed": per_seed.tolist()})
     return {"arms": out, "differences": differences}
-
-# %% ../../nbs/66_evaluation.compare.ipynb #4f5cdd90
-def points(
-    value: float,  # difference of two shares
-) -> str:          # "+0.4"; two decimals where one would hide that it is not zero
-    "A difference in percentage points."
-    text = f"{100 * value:+.1f}" if abs(value) >= .0005 else f"{100 * value:+.2f}"
-    return text if float(text) else "0.0"
-
-# %% ../../nbs/66_evaluation.compare.ipynb #c07f5e2b
-def verdict(
-    differences,  # of one arm and metric, as `compare_arms` gives them
-    seeds: int,   # paired seeds
-) -> str:
-    "What the intervals show, in one or a few words."
-    helps, harms = all(d["low"] > 0 for d in differences), any(d["high"] < 0 for d in differences)
-    if not helps and not harms: return "Not shown"
-    if seeds < 5: return f"It looks {'helpful' if helps else 'harmful'}, but is not shown"
-    return "Yes" if helps else "No"
-
-# %% ../../nbs/66_evaluation.compare.ipynb #b8bdd0fa
-def sentence(
-    differences,               # as `compare_arms` gives them
-    arms: dict,                # as `compare_arms` gives them; tells the number of seeds
-    level: float = 0.95,       # coverage of the intervals
-    metric: str = "accuracy",  # what "help" means
-) -> str:
-    "Do generated images help this classifier? One sentence with its intervals."
-    found = [d for d in differences if d["arm"] == "augmented" and d["metric"] == metric]
-    if not found: return "Not asked: no classifier was trained with generated images."
-    seeds, parts = len(arms["augmented"]["seeds"]), []
-    names = {"balanced": "against real images repeated until the classes are even",
-             "real": "against real images alone"}
-    for d in found:
-        interval = f"{100 * level:g} % interval {points(d['low'])} to {points(d['high'])}"
-        parts.append(f"by {points(d['mean'])} points ({interval}) {names[d['against']]}")
-    text = f"{' and '.join(parts)}, over {seeds} seed{'s' * (seeds > 1)}"
-    if "balanced" not in arms: text += "; repeating rare real images, which costs nothing, was not tried"
-    if seeds < 5: text += "; fewer than five seeds are too few for a conclusion"
-    word = metric.replace("_", " ").replace("macro f1", "macro F1")
-    return f"{verdict(found, seeds)}: generated images changed {word} {text}."

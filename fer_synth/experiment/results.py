@@ -7,16 +7,15 @@ __all__ = ['Run', 'generate', 'write_images', 'score_again', 'measure']
 import csv, io
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from PIL import Image
 from torch import nn
 from ..config import RunConfig, write_atomic
 from ..data.load import load_images
 from ..data.training_sources import TrainingSources
 from ..data.training_set import TrainingSet
-from .generators import Drawing, newest_drawings
+from .generators import Drawing, needs_sources, newest_drawings
 from .work import Job, load_classifier, measure_generators
-from ..families.known import get_family
 from ..records import RunFolder
 from ..runtime import derive, start
 from ..selection.pools import Pool, weights_hash
@@ -56,14 +55,14 @@ class Run:
     def judge(self, round: int | None = None, device="cpu") -> nn.Module:
         "The judge that followed a round (0: the first one); None: the newest."
         data = self.cfg.data
-        like = TrainingSet(np.zeros((0, data.channels, data.size, data.size), np.uint8), np.zeros(0, np.int64), self.classes)
+        nothing = np.zeros((0, data.channels, data.size, data.size), np.uint8)
+        like = TrainingSet(nothing, np.zeros(0, np.int64), self.classes)
         return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
-    def drawings(self, device="cpu", images=None) -> list[Drawing]:
-        "The newest generators; `images`: the run's image set, which families with source images need."
-        needs = get_family(self.cfg.gan.family).sampler_class.needs
-        if "sources" in needs and images is None: images = load_images(self.cfg.data)
-        sources = TrainingSources(images) if images is not None else None
-        return newest_drawings(self.cfg, self.plan, self.store, device, sources)
+    def drawings(self, device="cpu", images=None, round: int | None = None) -> list[Drawing]:
+        "The generators of a round, or the newest; `images`: the run's, for families with source images."
+        sources = None
+        if needs_sources(self.cfg): sources = TrainingSources(images or load_images(self.cfg.data))
+        return newest_drawings(self.cfg, self.plan, self.store, device, sources, round)
 
 # %% ../../nbs/76_experiment.results.ipynb #bed774b0
 def generate(
@@ -76,7 +75,8 @@ def generate(
 ) -> Path:              # the path of images.csv
     "Draw new images of a class: PNG files, and a CSV with their seeds and the judge's scores."
     run, device = Run.open(run_folder), start(device)
-    if class_name not in run.classes: raise UserError(f"Unknown class '{class_name}'{closest(class_name, run.classes)}")
+    if class_name not in run.classes:
+        raise UserError(f"Unknown class '{class_name}'{closest(class_name, run.classes)}")
     if n < 1: raise UserError(f"n is {n}; it must be 1 or more.")
     c = run.classes.index(class_name)
     drawing = next(d for d in run.drawings(device) if c in d.member.classes)
@@ -99,7 +99,8 @@ def write_images(
 ) -> Path:
     "Write generated images as PNG files with `images.csv` beside them, the CSV last."
     try: out.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
+    except OSError as e:
+        raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "class", *rows, "confidence", "predicted", *(f"p_{c}" for c in classes)])
@@ -117,7 +118,7 @@ def score_again(
     score: str,           # one of `SCORES`
     round: int = 0,       # which round; 0: the last that has a pool
     device: str = "auto",
-) -> dict:                # "score" (N,), of the intended class of each image in the pool; "val_score" (M, K); "val_truth" (M,)
+) -> dict:                # "score" (N,), of each image's intended class; "val_score" (M, K); "val_truth" (M,)
     "Any score of a round's pool and of the validation rows, by the judge of that round."
     run = Run.open(run_folder)
     device, images = start(device), load_images(run.cfg.data)

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['widths', 'StyledGenerator', 'DownBlock', 'projection', 'ProjectionCritic', 'FeatureCritic', 'add_feature_critic',
-           'CGan']
+           'AugmentedGame', 'CGan']
 
 # %% ../../nbs/48_families.cgan.ipynb #cf87b480
 import math
@@ -21,9 +21,13 @@ from ..training.objectives import Game
 from ..training.steps import arithmetic, use_bf16
 
 # %% ../../nbs/48_families.cgan.ipynb #22f76582
-def widths(width: int, size: int) -> list[int]:  # finest first: [width, 2 width, 4 width], 4 width once more from 64 pixels on
+def widths(
+    width: int,   # channels at half resolution
+    size: int,    # image height and width
+) -> list[int]:   # finest first: [width, 2 width, 4 width], and 4 width once more from 64 pixels on
     "Channels of each level, from half resolution down."
-    return [width, 2 * width, 4 * width] + [4 * width] * (size >= 64)
+    levels = [width, 2 * width, 4 * width]
+    return [*levels, 4 * width] if size >= 64 else levels
 
 # %% ../../nbs/48_families.cgan.ipynb #a66ac784
 class StyledGenerator(nn.Module):
@@ -38,9 +42,11 @@ class StyledGenerator(nn.Module):
         self.norm, self.last = AdaIN(width, 2 * z), nn.Conv2d(width, 4 * channels, 3, 1, 1)
     def forward(self, z, y):
         style = torch.cat([z, self.embed(y)], 1)
-        x = self.first(style).view(len(z), -1, self.grid, self.grid).contiguous(memory_format=torch.channels_last)
+        x = self.first(style).view(len(z), -1, self.grid, self.grid)
+        x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks: x = block(x, style)
-        return torch.tanh(F.pixel_shuffle(self.last(F.leaky_relu(self.norm(x, style), 0.2)), 2))
+        x = F.leaky_relu(self.norm(x, style), 0.2)
+        return torch.tanh(F.pixel_shuffle(self.last(x), 2))
 
 # %% ../../nbs/48_families.cgan.ipynb #3a378b1b
 class DownBlock(nn.Module):
@@ -50,100 +56,143 @@ class DownBlock(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(c_in, c_out, 4, 2, 1), nn.Conv2d(c_out, c_out, 3, 1, 1)
         self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
     def forward(self, x):
-        h = self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, 0.2)), 0.2))
+        h = self.conv1(F.leaky_relu(x, 0.2))
+        h = self.conv2(F.leaky_relu(h, 0.2))
         return h + self.skip(F.avg_pool2d(x, 2))
 
 # %% ../../nbs/48_families.cgan.ipynb #9719676c
-def projection(maps: torch.Tensor, y: torch.Tensor, score: nn.Linear, embed: nn.Embedding) -> torch.Tensor:  # (N,)
-    "A score of the maps (N, C, H, W), and how well their mean fits the class (arXiv 1802.05637, eq. 3)."
-    return score(maps.flatten(1)).squeeze(1) + (maps.mean((2, 3)) * embed(y)).sum(1)
+def projection(
+    maps: torch.Tensor,   # feature maps (N, C, H, W)
+    y: torch.Tensor,      # classes (N,)
+    score: nn.Linear,     # C * H * W to 1
+    embed: nn.Embedding,  # classes to C
+) -> torch.Tensor:        # logits (N,)
+    "A score of the maps, plus their mean times the class embedding (arXiv 1802.05637, eq. 3)."
+    unconditional = score(maps.flatten(1)).squeeze(1)
+    conditional = (maps.mean((2, 3)) * embed(y)).sum(1)
+    return unconditional + conditional
 
 # %% ../../nbs/48_families.cgan.ipynb #f4ebb0f5
 class ProjectionCritic(nn.Module):
     "Images (N, channels, size, size) and classes (N,) to one unbounded score each, (N,)."
     def __init__(self, n_classes: int = 5, width: int = 32, size: int = 32, channels: int = 1):
         super().__init__()
-        down, grid = widths(width, size), size >> len(widths(width, size))
+        down = widths(width, size)
+        grid = size >> len(down)
         self.first = nn.Conv2d(4 * channels, width, 3, 1, 1)
         self.blocks = nn.ModuleList([DownBlock(a, b) for a, b in zip(down, down[1:])])
         self.last = nn.Conv2d(down[-1], down[-1], 3, 1, 1)
         self.score, self.embed = nn.Linear(down[-1] * grid**2, 1), nn.Embedding(n_classes, down[-1])
-        nn.init.zeros_(self.embed.weight)        # else the penalty spends the allowed slope on directions that mean nothing
-        self.view, self.shape = None, (size, channels)      # a `FeatureCritic`, which adds its score
+        nn.init.zeros_(self.embed.weight)                   # see `families.wgan_gp`
+        self.view, self.shape = None, (size, channels)      # `view`: a `FeatureCritic`, whose score is added
     def forward(self, x, y):
         h = self.first(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
         for block in self.blocks: h = block(h)
-        h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2)), 0.2)
-        score = projection(h, y, self.score, self.embed)
+        h = self.last(F.leaky_relu(h, 0.2))
+        score = projection(F.leaky_relu(h, 0.2), y, self.score, self.embed)
         return score if self.view is None else score + self.view(x, y)
 
 # %% ../../nbs/48_families.cgan.ipynb #45bcd147
 class FeatureCritic(nn.Module):
-    "Images and classes to a score each, (N,), from the last maps of a classifier of real images."
+    "Images (N, channels, size, size), classes (N,) to scores (N,), by a classifier's feature maps."
     def __init__(self, judge: nn.Module, n_classes: int, size: int, channels: int):
         super().__init__()
-        self.judge = [judge.eval().requires_grad_(False)]        # in a list: neither trained nor saved with the critic
-        _, maps, side, _ = self.maps(torch.zeros(1, channels, size, size, device=next(judge.parameters()).device)).shape
-        self.down, self.last = nn.Conv2d(maps, 96, 4, 2, 1), nn.Conv2d(96, 128, 3, 1, 1)
+        self.judge = [judge.eval().requires_grad_(False)]    # in a list: not a part of the critic's state
+        device = next(judge.parameters()).device
+        blank = torch.zeros(1, channels, size, size, device=device)
+        _, depth, side, _ = self.maps(blank).shape
+        self.down, self.last = nn.Conv2d(depth, 96, 4, 2, 1), nn.Conv2d(96, 128, 3, 1, 1)
         self.score, self.embed = nn.Linear(128 * (side // 2)**2, 1), nn.Embedding(n_classes, 128)
         nn.init.zeros_(self.embed.weight)
     def maps(self, x):
-        "What the judge's last convolution sees, at a quarter of the image's resolution."
-        found = [m for m in self.judge[0].features(x) if m.ndim == 4][-1]
-        return F.max_pool2d(F.relu(found), max(1, 4 * found.shape[-1] // x.shape[-1]))
+        "The judge's last feature maps, pooled to a quarter of the image's resolution."
+        last = [m for m in self.judge[0].features(x) if m.ndim == 4][-1]
+        factor = max(1, 4 * last.shape[-1] // x.shape[-1])
+        return F.max_pool2d(F.relu(last), factor)
     def forward(self, x, y):
-        h = F.leaky_relu(self.last(F.leaky_relu(self.down(self.maps(x)), 0.2)), 0.2)
+        h = F.leaky_relu(self.down(self.maps(x)), 0.2)
+        h = F.leaky_relu(self.last(h), 0.2)
         return projection(h, y, self.score, self.embed)
 
 # %% ../../nbs/48_families.cgan.ipynb #befbabac
-def add_feature_critic(critic: ProjectionCritic, judge: nn.Module | None, seed: int) -> None:
-    "Give a critic its view of the judge's maps, on the critic's device."
-    if judge is None: raise UserError("gan.projected is on, but there is no judge; give CGan a classifier of the real images.")
+def add_feature_critic(
+    critic: ProjectionCritic,
+    judge: nn.Module | None,  # a classifier of the real images; None raises
+    seed: int,                # of the weights
+) -> None:
+    "Give a critic a second one on the judge's feature maps; `UserError` where there is no judge."
+    if judge is None:
+        raise UserError("gan.projected is on, but there is no judge; "
+                        "give CGan a classifier of the real images.")
     with seeded(seed, "view"): view = FeatureCritic(judge, critic.embed.num_embeddings, *critic.shape)
     critic.view = view.to(critic.embed.weight.device, memory_format=torch.channels_last)
 
+# %% ../../nbs/48_families.cgan.ipynb #48aa0003
+class AugmentedGame(Game):
+    "A GAN whose critic sees differentiably augmented images (arXiv 2006.10738)."
+    def __init__(self, cfg: CganConfig, gen, critic, batches, seed: int, device, *others, **more):
+        super().__init__(cfg, gen, critic, batches, seed, device, *others, **more)
+        self.augment = AugmentProbability(cfg.augment, cfg.augment_p).to(device)
+        self.modules["augment"] = self.augment
+    def more(self, role: str, n: int, random: torch.Generator, penalty_step: bool) -> dict[str, torch.Tensor]:
+        "The draws of the augmentation."
+        if self.cfg.augment == "none": return {}
+        return {f"draws_{kind}": augment_draws(n, random) for kind in ("real", "fake")}
+    def see(self, x: torch.Tensor, inputs: dict, kind: str) -> torch.Tensor:
+        "What the critic is shown of 'real' or 'fake' images (N, C, H, W)."
+        if self.cfg.augment == "none": return x
+        return diff_augment(x, inputs[f"draws_{kind}"], self.augment.p)
+    def adapt(self, real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
+        "Move `p` by the logits of a critic step, of all processes together; returns `r_t`, a scalar."
+        middle = (real_logits.mean() + fake_logits.mean()).detach() / 2
+        all_reduce_mean([middle])
+        r_t = overfitting_measure(real_logits.detach(), middle)
+        all_reduce_mean([r_t])
+        self.augment.update(r_t, self.cfg.batch)
+        return r_t
+
 # %% ../../nbs/48_families.cgan.ipynb #77a3c0bf
-class CGan(Game):
-    "Conditional game: hinge, relativistic or non-saturating; lazy R1 and R2, the judge's maps, differentiable augmentation."
-    def __init__(self, cfg: CganConfig, gen, critic, batches, seed: int, device, begun: int = 0, judge=None, sources=None):
+class CGan(AugmentedGame):
+    "Conditional GAN: three adversarial losses, lazy R1 and R2, projected critic, augmentation."
+    def __init__(self, cfg, gen, critic, batches, seed: int, device, begun=0, judge=None, sources=None):
         if cfg.projected: add_feature_critic(critic, judge, seed)
         super().__init__(cfg, gen, critic, batches, seed, device, begun, judge, sources)
-        self.augment = AugmentProbability(self.cfg.augment, self.cfg.augment_p).to(self.device)
-        self.modules["augment"], self.game = self.augment, GAME_LOSSES[self.cfg.loss]
-        self.bf16 = use_bf16(self.cfg.precision, self.device)
-        if self.batches: self.gamma = self.cfg.gamma or default_gamma(math.prod(self.batches.images.shape[1:]), self.batches.main)
+        self.loss, self.bf16 = GAME_LOSSES[cfg.loss], use_bf16(cfg.precision, device)
+        self.gamma = cfg.gamma or default_gamma(math.prod(batches.images.shape[1:]), batches.main)
     @staticmethod
     def make_generator(cfg: CganConfig, n_classes: int, size: int, channels: int) -> StyledGenerator:
         return StyledGenerator(cfg.z, n_classes, cfg.gen_width, size, channels)
     @staticmethod
     def make_critic(cfg: CganConfig, n_classes: int, size: int, channels: int) -> ProjectionCritic:
         return ProjectionCritic(n_classes, cfg.critic_width, size, channels)
-    def more(self, role, n, random, penalty_step): return {} if self.cfg.augment == "none" else {
-        f"draws_{kind}": augment_draws(n, random) for kind in ("real", "fake")}
-    def see(self, x, inputs: dict, kind: str):
-        "What the critic is shown of real or generated images."
-        return x if self.cfg.augment == "none" else diff_augment(x, inputs[f"draws_{kind}"], self.augment.p)
-    def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict:
+    def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict[str, torch.Tensor]:
         found = super().inputs(role, k, penalty_step)
-        return found if role == "critic" else found | dict(zip("xy", self.batches[(k + 1) * self.cfg.critic_steps - 1]))
+        if role == "critic": return found
+        x, y = self.batches[(k + 1) * self.cfg.critic_steps - 1]       # the last critic step's
+        return found | {"x": x, "y": y}
     def critic_loss(self, inputs: dict, penalty_step: bool) -> tuple[torch.Tensor, dict]:
         y = inputs["y"]
         with torch.no_grad(), arithmetic(self.bf16, self.device): fake = self.gen(inputs["z"], y).float()
-        both = torch.cat([self.see(inputs["x"], inputs, "real"), self.see(fake, inputs, "fake")]).requires_grad_(penalty_step)
-        with arithmetic(self.bf16 and not penalty_step, self.device): real, fake = self.critic(both, torch.cat([y, y])).float().chunk(2)
-        loss, numbers = self.game.critic(real, fake), {"gap": (real.mean() - fake.mean()).detach()}
-        all_reduce_mean(middle := [(real.mean() + fake.mean()).detach() / 2])
-        all_reduce_mean(sure := [overfitting_measure(real.detach(), *middle)])
-        self.augment.update(*sure, self.cfg.batch)
+        seen = torch.cat([self.see(inputs["x"], inputs, "real"), self.see(fake, inputs, "fake")])
+        seen.requires_grad_(penalty_step)
+        with arithmetic(self.bf16 and not penalty_step, self.device):
+            logits = self.critic(seen, torch.cat([y, y])).float()
+        real_logits, fake_logits = logits.chunk(2)
+        loss = self.loss.critic(real_logits, fake_logits)
+        numbers = {"logit_gap": (real_logits.mean() - fake_logits.mean()).detach()}
+        r_t = self.adapt(real_logits, fake_logits)
         if penalty_step:
-            r1, r2 = (s.mean() for s in squared_gradient_norm(torch.cat([real, fake]), both).chunk(2))
-            numbers |= {"r1": r1.detach(), "r2": r2.detach()}
-            loss = loss + self.gamma / 2 * self.cfg.penalty_every * (r1 + r2 if self.cfg.r2 else r1)
-        return loss, numbers | {"r_t": sure[0], "p": self.augment.p.clone()}
+            r1_penalty, r2_penalty = (norms.mean() for norms in squared_gradient_norm(logits, seen).chunk(2))
+            penalty = r1_penalty + r2_penalty if self.cfg.r2 else r1_penalty
+            loss = loss + self.gamma / 2 * self.cfg.penalty_every * penalty
+            numbers |= {"r1": r1_penalty.detach(), "r2": r2_penalty.detach()}
+        return loss, numbers | {"r_t": r_t, "p": self.augment.p.clone()}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
-        y, real = inputs["y"], None
+        y, real_logits = inputs["y"], None
         with arithmetic(self.bf16, self.device):
-            if self.game.paired:
-                with torch.no_grad(): real = self.critic(self.see(inputs["x"], inputs, "real"), y).float()
-            fake = self.critic(self.see(self.gen(inputs["z"], y).float(), inputs, "fake"), y).float()
-        return self.game.generator(real, fake)
+            if self.loss.paired:
+                real = self.see(inputs["x"], inputs, "real")
+                with torch.no_grad(): real_logits = self.critic(real, y).float()
+            fake = self.gen(inputs["z"], y).float()
+            fake_logits = self.critic(self.see(fake, inputs, "fake"), y).float()
+        return self.loss.generator(real_logits, fake_logits)

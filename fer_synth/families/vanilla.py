@@ -17,7 +17,7 @@ def _up(c_in: int, c_out: int) -> list:
 
 # %% ../../nbs/47_families.vanilla.ipynb #9a40be7c
 class PlainGenerator(nn.Module):
-    "Latent codes (N, z) to images in (-1, 1), (N, channels, size, size); classes are taken and not looked at."
+    "Latent codes (N, z) to images in (-1, 1), (N, channels, size, size); classes are ignored."
     def __init__(self, z: int = 64, width: int = 64, size: int = 32, channels: int = 1):
         super().__init__()
         self.z, self.grid = z, size // 8
@@ -31,18 +31,22 @@ class PlainGenerator(nn.Module):
 
 # %% ../../nbs/47_families.vanilla.ipynb #b3495c46
 class PlainCritic(nn.Module):
-    "Images (N, channels, size, size) to log odds of being real, (N,)."
+    "Images (N, channels, size, size) to log odds of being real, (N,); classes are ignored."
     def __init__(self, width: int = 64, size: int = 32, channels: int = 1):
         super().__init__()
         layers, sizes = [], (channels, width, 2 * width, 4 * width)
-        for c_in, c_out in zip(sizes, sizes[1:]): layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for c_in, c_out in zip(sizes, sizes[1:]):
+            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * (size // 8)**2, 1))
-    def forward(self, x, y=None): return self.body(x.contiguous(memory_format=torch.channels_last)).squeeze(1)
+    def forward(self, x, y=None):
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self.body(x).squeeze(1)
 
 # %% ../../nbs/47_families.vanilla.ipynb #7cf91cbd
 class Vanilla(Game):
-    "Unconditional DCGAN, non-saturating loss, R1."
+    "Unconditional DCGAN (arXiv 1511.06434), non-saturating loss, R1."
     conditional = False
+    loss = GAME_LOSSES["nonsaturating"]
     @staticmethod
     def make_generator(cfg: VanillaConfig, n_classes: int, size: int, channels: int) -> PlainGenerator:
         return PlainGenerator(cfg.z, cfg.gen_width, size, channels)
@@ -50,15 +54,17 @@ class Vanilla(Game):
     def make_critic(cfg: VanillaConfig, n_classes: int, size: int, channels: int) -> PlainCritic:
         return PlainCritic(cfg.critic_width, size, channels)
     def critic_loss(self, inputs: dict, penalty_step: bool) -> tuple[torch.Tensor, dict]:
-        game, x, numbers = GAME_LOSSES["nonsaturating"], inputs["x"].detach().requires_grad_(penalty_step), {}
+        x, numbers = inputs["x"].detach().requires_grad_(penalty_step), {}
         with torch.no_grad(): fake = self.gen(inputs["z"])
         real_logits, fake_logits = self.critic(x), self.critic(fake)
-        loss = game.critic(real_logits, fake_logits)
+        loss = self.loss.critic(real_logits, fake_logits)
         if penalty_step:
             gamma = self.cfg.gamma or default_gamma(x.shape[1:].numel(), len(self.batches.labels))
             r1_penalty = squared_gradient_norm(real_logits, x).mean()
             loss = loss + gamma / 2 * self.cfg.penalty_every * r1_penalty
             numbers = {"r1": r1_penalty.detach()}
-        return loss, {"gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
+        logit_gap = real_logits.mean() - fake_logits.mean()
+        return loss, {"logit_gap": logit_gap.detach(), **numbers}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
-        return GAME_LOSSES["nonsaturating"].generator(None, self.critic(self.gen(inputs["z"])))
+        fake_logits = self.critic(self.gen(inputs["z"]))
+        return self.loss.generator(None, fake_logits)

@@ -31,9 +31,11 @@ class Generator(nn.Module):
         self.norm, self.last = AdaIN(width, 2 * z), nn.Conv2d(width, 4 * channels, 3, 1, 1)
     def forward(self, z, y):
         style = torch.cat([z, self.embed(y)], 1)
-        x = self.first(style).view(len(z), -1, self.grid, self.grid).contiguous(memory_format=torch.channels_last)
-        x = self.norm(self.up2(self.up1(x, style), style), style)
-        return torch.tanh(F.pixel_shuffle(self.last(F.leaky_relu(x, 0.2)), 2))
+        x = self.first(style).view(len(z), -1, self.grid, self.grid)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.up2(self.up1(x, style), style)
+        x = F.leaky_relu(self.norm(x, style), 0.2)
+        return torch.tanh(F.pixel_shuffle(self.last(x), 2))
 
 # %% ../../nbs/46_families.wgan_gp.ipynb #b5f5ab49
 class Critic(nn.Module):
@@ -58,11 +60,13 @@ class Critic(nn.Module):
     def forward(self, x, y):
         h = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         for conv in self.convs: h = F.leaky_relu(conv(h), 0.2)
-        return self.score(h.flatten(1)).squeeze(1) + (h.mean((2, 3)) * self.embed(y)).sum(1)
+        unconditional = self.score(h.flatten(1)).squeeze(1)
+        conditional = (h.mean((2, 3)) * self.embed(y)).sum(1)
+        return unconditional + conditional
 
 # %% ../../nbs/46_families.wgan_gp.ipynb #0e5c5676
 class WganGp(Game):
-    "Wasserstein game with gradient penalty (arXiv 1704.00028), conditional on the class."
+    "Wasserstein loss with gradient penalty (arXiv 1704.00028), conditional on the class."
     @staticmethod
     def make_generator(cfg: WganGpConfig, n_classes: int, size: int, channels: int) -> Generator:
         return Generator(cfg.z, n_classes, cfg.gen_width, size, channels)
@@ -81,6 +85,9 @@ class WganGp(Game):
             penalty = gradient_penalty(self.critic, x, fake, y, inputs["mix"])
             loss = loss + self.cfg.penalty * self.cfg.penalty_every * penalty
             numbers = {"penalty": penalty.detach()}
-        return loss, {"gap": (real_logits.mean() - fake_logits.mean()).detach(), **numbers}
+        logit_gap = real_logits.mean() - fake_logits.mean()
+        return loss, {"logit_gap": logit_gap.detach(), **numbers}
     def gen_loss(self, inputs: dict) -> torch.Tensor:
-        return generator_loss(self.critic(self.gen(inputs["z"], inputs["y"]), inputs["y"]))
+        y = inputs["y"]
+        fake = self.gen(inputs["z"], y)
+        return generator_loss(self.critic(fake, y))

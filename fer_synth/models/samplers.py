@@ -4,7 +4,7 @@
 __all__ = ['Request', 'Sampler', 'LatentSampler', 'SourceSampler']
 
 # %% ../../nbs/26_models.samplers.ipynb #26aa0002
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 import numpy as np, torch
 from torch import nn
 from ..data.batches import to_float, to_uint8
@@ -54,10 +54,11 @@ class Sampler:
         sources = None
         if "sources" in self.needs: sources = self.sources.draw(len(labels), derive(choice, "sources"))
         return Request(labels, seeds, sources)
-    def examples(self, n_classes: int, columns: int, seed: int) -> np.ndarray:  # uint8 (n_classes * columns, C, H, W)
-        "A row of images for each class, always from the same seeds, so that two grids differ by training alone."
-        seeds = [derive(seed, "examples", i) for i in range(columns)] * n_classes
-        return self.draw(self.request(np.arange(n_classes).repeat(columns), seeds, seed))
+    def examples(self, n_classes: int, columns: int, seed: int) -> np.ndarray:
+        "A row of images for each class, uint8 (n_classes * columns, C, H, W); a column has one seed and one source."
+        seeds = [derive(seed, "examples", i) for i in range(columns)]
+        row = self.request(np.zeros(columns, np.int64), seeds, seed)
+        return np.concatenate([self.draw(replace(row, labels=np.full(columns, c))) for c in range(n_classes)])
 
 # %% ../../nbs/26_models.samplers.ipynb #26aa0006
 class LatentSampler(Sampler):

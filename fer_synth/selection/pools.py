@@ -30,7 +30,7 @@ class Pool:
     generators: np.ndarray # text (N,), hash of the generator
     score: np.ndarray | None = None  # float64 (N,), the score that decides; None when it is confidence
     round: int = 0         # which round, from 1; 0 when it belongs to none
-    sources: np.ndarray | None = None  # text (N,), hash of the training image that each began with; None: none did
+    sources: np.ndarray | None = None  # text (N,), hash of the image that each began with; None: none did
     def save(self, path) -> Path:
         "Write the pool, whole or not at all; the same pool gives the same bytes."
         arrays = {"images": self.images, "labels": self.labels, "seeds": self.seeds, "probs": self.probs,

@@ -25,15 +25,15 @@ class Watch:
     sample_every: int = 250       # steps between two sample grids
     checkpoint_every: int = 100   # steps between two checkpoints
     measure_every: int = 0        # steps between two measurements; 0: never
-    measure: Callable[[Sampler], dict] | None = None  # looks at the generator; returns numbers for the log
+    measure: Callable[[Sampler], dict] | None = None  # measures the generator; returns numbers for the log
     n_classes: int = 1            # rows of a sample grid
     batch: int = 64               # images a step, for the rate
     seed: int = 0                 # of the sample grids
     @classmethod
     def of(cls, cfg: GanConfig, **others) -> "Watch":
         "The intervals of a family's settings."
-        return cls(log_every=cfg.log_every, sample_every=cfg.sample_every, checkpoint_every=cfg.checkpoint_every,
-                   measure_every=cfg.measure_every, **others)
+        intervals = ("log_every", "sample_every", "checkpoint_every", "measure_every")
+        return cls(**{name: getattr(cfg, name) for name in intervals}, **others)
     def measures(self, step: int, last: bool) -> bool:
         "Whether the generator is measured after this step."
         return bool(self.measure and self.measure_every) and (step % self.measure_every == 0 or last)
@@ -44,11 +44,12 @@ class Meter:
     def __init__(self, saved: dict | None = None, device="cpu"):
         self.values, self.began = defaultdict(list), time.perf_counter()
         for k, v in (saved or {}).items():
-            if k.startswith("meter/"): self.values[k[6:]] = list(v.to(device).unbind())
+            if k.startswith("meter/"): self.values[k.removeprefix("meter/")] = list(v.to(device).unbind())
     def state(self) -> dict[str, torch.Tensor]:
         "What was added since the last look, for a checkpoint."
         return {f"meter/{k}": torch.stack(v) for k, v in self.values.items()}
     def add(self, numbers: dict) -> None:
+        "Scalar tensors by name."
         for k, v in numbers.items(): self.values[k].append(v)
     def take(self, images: int) -> dict:
         "The means, over all processes, as plain floats, and images a second; starts anew."
@@ -56,7 +57,7 @@ class Meter:
         all_reduce_mean(list(found.values()))
         means = {k: round(v.item(), 5) for k, v in found.items()}
         rate = images / max(time.perf_counter() - self.began, 1e-9)
-        self.__init__()
+        self.values, self.began = defaultdict(list), time.perf_counter()
         return {**means, "images_per_s": round(rate, 1)}
 
 # %% ../../nbs/41_training.gan.ipynb #9a36a42e
@@ -79,21 +80,29 @@ def check_finite(
     saved = folder.load(notes_only=True)
     good = "nothing of this training is saved yet"
     if saved: good = f"the state of step {saved[1]['step']} in {folder.checkpoint} is good"
-    raise UserError(f"{folder.name} broke down at step {step}: {bad} is not finite; {good}. Go on from there with "
-                    f"half the learning rates: fer-synth resume {folder.stop.path.parent} --slower 0.5")
+    command = f"fer-synth resume {folder.stop.path.parent} --slower 0.5"
+    raise UserError(f"{folder.name} broke down at step {step}: {bad} is not finite; {good}. "
+                    f"Go on from there with half the learning rates: {command}")
 
 # %% ../../nbs/41_training.gan.ipynb #9dafb5c0
 class Budget:
     "How many steps a training takes: as given, or planned so that it ends after some minutes."
-    def __init__(self, folder: StepFolder, steps: int, minutes: float = 0.0):
+    def __init__(
+        self,
+        folder: StepFolder,     # holds the planned number in `budget.json`
+        steps: int,             # the number, where `minutes` is 0
+        minutes: float = 0.0,   # of all sittings together
+    ):
         self.folder, self.seconds = folder, 60 * minutes
-        self.steps = folder.read_json("budget.json", {}).get("steps") if minutes else steps     # None: not known yet
-        self.mark, self.looks = None, [] if self.steps is not None else [1/20, 1/4, 1/2]
+        planned = folder.read_json("budget.json", {}).get("steps")
+        self.steps = planned if minutes else steps      # None: unknown yet
+        self.looks = [] if self.steps is not None else [1/20, 1/4, 1/2]     # shares of the time
+        self.mark = None        # steps and seconds at the beginning of the measured time
     def look(self, done: int, spent: float) -> bool:
-        "Plan once these shares of the time are spent, every 16 steps at most; returns whether it was done now."
+        "Plan, once a share of `looks` is spent, at every 16th step at most; returns whether it was done now."
         if not self.looks or done < 16 or done % 16: return False
         spent = broadcast_value(spent)
-        self.mark = self.mark or (done, spent)       # before it came the critic's head start and the first, slow steps
+        self.mark = self.mark or (done, spent)
         n, took = done - self.mark[0], spent - self.mark[1]
         if not n or took < self.seconds * self.looks[0]: return False
         self.looks = [share for share in self.looks if took < self.seconds * share]
@@ -103,11 +112,12 @@ class Budget:
 
 # %% ../../nbs/41_training.gan.ipynb #ad2a589b
 class Best:
-    "The weights with the lowest Frechet distance that was measured, as they go into a checkpoint and out of it."
+    "The weights with the lowest Frechet distance that was measured, and their form in a checkpoint."
     def __init__(self, saved: dict, notes: dict):
         self.value, self.step = notes.get("best", math.inf), notes.get("best_step", 0)
         self.tensors = {k: v for k, v in saved.items() if k.startswith("best/")}
     def look(self, found: dict, sampler: Sampler, step: int) -> None:
+        "Keep the sampler's weights where what was measured of them is the best so far."
         if found.get("frechet", math.inf) >= self.value: return
         self.value, self.step = found["frechet"], step
         self.tensors = {f"best/{k}": v.detach().clone() for k, v in sampler.gen.state_dict().items()}
@@ -119,12 +129,12 @@ def trouble(
     before: list[dict], # the lines of this training before it
 ) -> str:               # a sentence with advice; "" when nothing is wrong, or when it was said before
     "What is going wrong without breaking down."
-    said = " ".join(b.get("warning", "") for b in before)
-    gaps = [abs(b["gap"]) for b in [*before[-9:], line] if "gap" in b]
-    if len(gaps) == 10 and max(gaps) < 0.05 and "sees no difference" not in said:
+    told = " ".join(b.get("warning", "") for b in before)
+    gaps = [abs(b["logit_gap"]) for b in [*before[-9:], line] if "logit_gap" in b]
+    if len(gaps) == 10 and max(gaps) < 0.05 and "sees no difference" not in told:
         return ("The critic sees no difference between real and generated images; "
                 "raise gan.lr_critic or gan.critic_steps, or lower gan.gamma.")
-    if line.get("diversity", 1.0) < 0.4 and "alike" not in said:
+    if line.get("diversity", 1.0) < 0.4 and "alike" not in told:
         return (f"The generated images are alike (diversity {line['diversity']:.0%} of the real ones'); "
                 "lower gan.lr_gen, raise gan.gamma, or use gan.augment adaptive.")
     return ""
@@ -141,7 +151,7 @@ def write_line(numbers: dict, folder: StepFolder, step: int, before: list[dict])
 
 # %% ../../nbs/41_training.gan.ipynb #a29fc5b9
 def play(objective: Objective, step: int, steps: int, meter: Meter) -> None:
-    "One step: the schedule, every phase as often as it wants, and what comes after them."
+    "One step: the schedule, every phase as often as it asks for, and what comes after them."
     objective.schedule(step, steps)
     for phase in objective.phases:
         for i in range(phase.repeats): meter.add(phase.update(step, i))
@@ -151,8 +161,8 @@ def play(objective: Objective, step: int, steps: int, meter: Meter) -> None:
 def train(
     objective: Objective,   # what to optimise
     folder: StepFolder,     # where checkpoints, log and samples go
-    budget: Budget,
-    watch: Watch,
+    budget: Budget,         # how many steps
+    watch: Watch,           # what is written down, and how often
 ) -> float:                 # seconds that it took, earlier sittings included
     "Train an objective, going on from its checkpoint; leaves one at the end, or where it is `Stopped`."
     tensors, notes = folder.load() or ({}, {})
@@ -177,7 +187,8 @@ def train(
             lines.append(write_line(numbers, folder, now, lines))
             since = now
         if now % watch.sample_every == 0 or last:
-            folder.save_sample(now, image_grid(objective.sampler().examples(watch.n_classes, 8, watch.seed), 8))
+            examples = objective.sampler().examples(watch.n_classes, 8, watch.seed)
+            folder.save_sample(now, image_grid(examples, 8))
         if now % watch.checkpoint_every == 0 or last or stop:
             state = objective.state()
             check_finite(state, folder, now)

@@ -22,10 +22,10 @@ from .steps import Recorded, make_adam, set_rate, step_optimizer
 # %% ../../nbs/40_training.objectives.ipynb #50c7258e
 @dataclass(frozen=True)
 class Phase:
-    "One kind of update within a training step: `update(step, i)` for i in range(repeats) returns numbers for the log."
+    "One kind of update within a training step."
     name: str
-    update: Callable[[int, int], dict[str, torch.Tensor]]
-    repeats: int = 1
+    update: Callable[[int, int], dict[str, torch.Tensor]]  # update(step, i): numbers for the log, scalars
+    repeats: int = 1                                       # in each step, with i from 0
 
 # %% ../../nbs/40_training.objectives.ipynb #9ac83b04
 class Objective:
@@ -35,38 +35,40 @@ class Objective:
     phases: list[Phase]
     def state(self) -> dict[str, torch.Tensor]:
         "Everything that a resume needs, as named tensors."
-        tensors = {f"{name}/{k}": v for name, m in self.modules.items() for k, v in m.state_dict().items()}
+        tensors = {}
+        for name, m in self.modules.items(): tensors |= {f"{name}/{k}": v for k, v in m.state_dict().items()}
         for name, opt in self.optimizers.items(): tensors |= flatten_optimizer(opt, f"opt-{name}")
         return tensors
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         "Put back what `state` gave."
         for name, m in self.modules.items():
-            m.load_state_dict({k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(name + "/")})
+            own = {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+            m.load_state_dict(own)
         for name, opt in self.optimizers.items(): restore_optimizer(opt, f"opt-{name}", tensors)
     def before(self) -> None: "Called once, before the first step of a training that starts from nothing."
     def schedule(self, step: int, steps: int) -> None:
         "Called once a step, before all phases; `steps` is the whole training."
     def after_step(self, step: int) -> None: "Called once a step, after all phases."
     def sampler(self) -> Sampler:
-        "What draws samples from the generator as it is now."
+        "What draws images from the generator as it is now."
         return LatentSampler(self.modules["gen"], self.device)
 
 # %% ../../nbs/40_training.objectives.ipynb #2ed17e6d
 class Players(Objective):
     "Generator, critic, the generator's moving average, and their optimisers."
-    recorder = Recorded
+    recorder = Recorded              # what wraps a step: a CUDA graph where there is a GPU
     sampler_class = LatentSampler    # how the family answers requests
     def __init__(
         self,
         cfg: AdversarialConfig,
         gen: nn.Module,
         critic: nn.Module,
-        batches: Batches,  # images that the critic takes for real
-        seed: int,         # decides latents and where a penalty looks
+        batches: Batches,  # the critic's real images
+        seed: int,         # of everything random
         device,
         begun: int = 0,    # generator steps that these networks trained in earlier rounds
         judge=None,        # classifier of the real images, for a family that wants its features
-        sources: TrainingSources | None = None,  # where an image-to-image family takes its source images from
+        sources: TrainingSources | None = None,  # source images of an image-to-image family
     ):
         self.cfg, self.gen, self.critic, self.batches = cfg, gen, critic, batches
         self.seed, self.device, self.begun, self.judge, self.sources = seed, device, begun, judge, sources
@@ -74,13 +76,17 @@ class Players(Objective):
         self.modules = {"gen": gen, "critic": critic, "ema": self.ema}
         self.rates = {"gen": cfg.lr_gen, "critic": cfg.lr_critic}
         betas = (cfg.beta1, cfg.beta2)
-        self.optimizers = {name: make_adam(self.modules[name], lr, betas, device) for name, lr in self.rates.items()}
+        self.optimizers = {}
+        for name, lr in self.rates.items():
+            self.optimizers[name] = make_adam(self.modules[name], lr, betas, device)
     def sampler(self) -> Sampler: return self.sampler_class(self.ema, self.device, self.sources)
     def schedule(self, step: int, steps: int) -> None:
+        "Constant rates, then a straight line to zero over the last `decay` of the steps."
         if not self.cfg.decay: return
         left = (steps - step) / max(1.0, self.cfg.decay * steps)
         for name, lr in self.rates.items(): set_rate(self.optimizers[name], lr * min(1.0, left))
     def after_step(self, step: int) -> None:
+        "Update the moving average."
         t = self.begun + step
         decay = min(self.cfg.ema, (t + 1) / (t + 10))     # a young average forgets faster
         with torch.no_grad():
@@ -89,22 +95,22 @@ class Players(Objective):
 # %% ../../nbs/40_training.objectives.ipynb #a4cdc774
 class Game(Players):
     "Generator against critic. A family gives `make_generator`, `make_critic`, `critic_loss` and `gen_loss`."
-    conditional = True       # whether the generator listens to the class
+    conditional = True       # whether the generator uses the class
     latent = True            # whether it starts from latent codes, so that it can be warmed up and morphed
     def __init__(self, *args, **more):
         super().__init__(*args, **more)
-        self.phases = [Phase("critic", self.update_critic, self.cfg.critic_steps), Phase("gen", self.update_gen)]
-        plain, with_penalty = (partial(self.step_critic, penalty_step=p) for p in (False, True))
-        self.steps = {False: self.recorder(plain, self.device), True: self.recorder(with_penalty, self.device),
-                      "gen": self.recorder(self.step_gen, self.device)}
+        critic_steps = self.cfg.critic_steps
+        self.phases = [Phase("critic", self.update_critic, critic_steps), Phase("gen", self.update_gen)]
+        steps = {p: partial(self.step_critic, penalty_step=p) for p in (False, True)} | {"gen": self.step_gen}
+        self.steps = {name: self.recorder(step, self.device) for name, step in steps.items()}
     def before(self) -> None:
         "The critic's head start; its updates have negative numbers, so that no batch is drawn twice."
         for i in range(0 if self.begun else self.cfg.critic_first): self.critic_update(-1 - i)
-    def more(self, role: str, n: int, random: torch.Generator, penalty_step: bool) -> dict[str, torch.Tensor]:
-        "Further random inputs of a family, for all `n` images of a step."
+    def more(self, role: str, n: int, random: torch.Generator, penalty_step: bool) -> dict:
+        "Further random inputs of a family: tensors with a row for each of the `n` images of all processes."
         return {}
     def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict[str, torch.Tensor]:
-        "Everything that an update is made of; the draws depend on its number alone."
+        "This process's inputs of the k-th update of 'critic' or 'gen', random ones depend on k alone."
         random, n, labels = rng(self.seed, role, k), self.cfg.batch, self.batches.labels
         if role == "critic": found = dict(zip("xy", self.batches[k]))
         else:
@@ -113,11 +119,12 @@ class Game(Players):
         if self.latent: found["z"] = shard(sample_latents(n, self.gen.z, random)).to(self.device)
         further = self.more(role, n, random, penalty_step)
         return found | {name: shard(v).to(self.device) for name, v in further.items()}
-    def update_critic(self, step: int, i: int) -> dict: return self.critic_update(step * self.cfg.critic_steps + i)
+    def update_critic(self, step: int, i: int) -> dict:
+        return self.critic_update(step * self.cfg.critic_steps + i)
     def critic_update(self, k: int) -> dict[str, torch.Tensor]:
         penalty_step = k % self.cfg.penalty_every == 0
         return self.steps[penalty_step](self.inputs("critic", k, penalty_step))
-    def update_gen(self, step: int, i: int) -> dict[str, torch.Tensor]: return self.steps["gen"](self.inputs("gen", step))
+    def update_gen(self, step: int, i: int) -> dict: return self.steps["gen"](self.inputs("gen", step))
     def step_critic(self, inputs: dict, penalty_step: bool) -> dict[str, torch.Tensor]:
         loss, numbers = self.critic_loss(inputs, penalty_step)
         grad = step_optimizer(self.optimizers["critic"], loss)

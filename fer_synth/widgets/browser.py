@@ -439,7 +439,7 @@ class ImageBrowser(Results):
         self.state, self.work = BrowserState(source, other, per_page), Work(self, threaded)
         classes = self.state.table.classes
         self.real = RealSource(source, real, classes)
-        self.makers = [open_maker(source, classes), open_maker(other, classes)]
+        self.makers = [open_maker(source), open_maker(other)]
         render = self.guard(lambda _: self.render())
         self.draw = Throttle(lambda: render(None))
         self.filters, self.pages, self.bar = FilterBar(self), PageBar(self, side), DecideBar(self)

@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['STYLE', 'png_chunk', 'encode', 'enlarge', 'tile', 'font', 'fit_text', 'data_url', 'Picture', 'picture_box',
            'call_later', 'Throttle', 'Shown', 'Panel', 'button', 'labelled', 'Cancelled', 'time_left', 'Work',
-           'Candidates', 'check_table', 'from_arrays', 'runs_near', 'find_run', 'newest_run', 'spoken_path',
-           'read_round', 'read_pools', 'from_run', 'as_candidates', 'real_images', 'recorded_run']
+           'Candidates', 'check_table', 'from_arrays', 'runs_near', 'find_run', 'newest_run', 'spoken_path', 'from_run',
+           'as_candidates', 'real_images', 'recorded_run']
 
 # %% ../../nbs/84_widgets.kit.ipynb #339e5fd4
 import asyncio, base64, html, io, itertools, os, re, shlex, struct, threading, time, zlib
@@ -15,10 +15,12 @@ import IPython.display as ipd, ipywidgets as widgets
 import matplotlib as mpl, numpy as np
 from PIL import Image, ImageFont
 from traitlets import Unicode
-from ..config import UserError, load_config
+from ..config import load_config
 from ..data.load import load_images
+from ..experiment.results import Run
 from ..selection.pools import read_selection
 from ..selection.scores import score_pool
+from ..settings import UserError
 
 # %% ../../nbs/84_widgets.kit.ipynb #f6657ff9
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -403,42 +405,20 @@ def spoken_path(
     inside = home != "/" and Path(whole).is_relative_to(home)
     return f"~{text[len(home):]}" if inside and text == whole else text
 
-# %% ../../nbs/84_widgets.kit.ipynb #ab039a78
-def read_round(
-    path,     # pool/round-<r>.npz
-) -> dict:    # images, labels, seeds, probs, generator
-    "One pool file; `UserError` names it when it is damaged."
-    names = ("images", "labels", "seeds", "probs", "generator")
-    try:
-        with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in names}
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; has this run made its pools yet?") from None
-    except Exception as e: raise UserError(f"{path} is not a pool of a run ({e}).") from None
-
-# %% ../../nbs/84_widgets.kit.ipynb #26437d30
-def read_pools(
-    folder: Path,    # a run folder
-    rounds,          # their numbers
-) -> np.ndarray:     # uint8 (N, C, H, W)
-    "The generated images of some rounds, one round behind the other."
-    return np.concatenate([read_round(folder / "pool" / f"round-{r}.npz")["images"] for r in rounds])
-
 # %% ../../nbs/84_widgets.kit.ipynb #7c15b9fa
 def from_run(
     folder,           # a run folder that has made at least one pool
 ) -> Candidates:      # all rounds, in their order
     "The generated images of a run with their scores and decisions."
     folder = find_run(folder)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a run folder: it holds no config.json.")
-    rows = read_selection(folder / "selection.csv")
+    run, rows = Run.open(folder), read_selection(folder / "selection.csv")
     rounds = sorted(set(rows["round"].tolist()))
     if not rounds: raise UserError(f"{folder / 'selection.csv'} has no rows; the run has made no images yet.")
-    images, n = read_pools(folder, rounds), len(rows["id"])
+    images, n = np.concatenate([run.pool(r).images for r in rounds]), len(rows["id"])
     if len(images) != n:
         raise UserError(f"{folder}: selection.csv has {n} rows and the pools {len(images)} images; "
                         "the records do not belong together.")
-    classes = tuple(h.removeprefix("p_") for h in rows if h.startswith("p_"))
+    classes = run.classes
     return Candidates(
         images, classes,
         intended=np.array([classes.index(c) for c in rows["intended"]], np.int64),

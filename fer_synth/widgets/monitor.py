@@ -19,27 +19,28 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 import fer_synth
 from .. import plots
-from ..config import RunConfig, UserError, check_config, save_config
-from ..runtime import default_folder
+from ..config import RunConfig, check_config, save_config
+from ..records import check_run_folder, default_folder
+from ..settings import UserError
 from .kit import (Panel, button, encode, find_run, fit_text, font, labelled, picture_box,
                                    spoken_path)
 from .monitor_state import (Facts, MonitorState, caption, headline, measures, round_starts,
-                                             route, sentence, stage_of)
+                                             route, sentence)
 
 # %% ../../nbs/96_widgets.monitor.ipynb #a08500a2
 PANELS = (("Losses",
            (("warm-up", plots.GREEN, "-."), ("critic", plots.RED, "-"), ("generator", plots.BLUE, "--"))),
           ("Critic's logit gap, and penalties",
-           (("gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"),
+           (("logit gap", plots.BLUE, "-"), ("penalty", plots.RED, ":"), ("R1", plots.ORANGE, ":"),
             ("R2", plots.GREEN, "--"))),
           ("Accuracy on validation images",
            (("judge", "black", "-"), *((arm, look[0], look[2]) for arm, look in plots.ARMS.items()))))
 
 # %% ../../nbs/96_widgets.monitor.ipynb #47ae5e5c
-CURVES = {"gan": ((0, "loss_critic", "critic"), (0, "loss_gen", "generator"), (1, "gap", "gap"),
+CURVES = {"gan": ((0, "loss_critic", "critic"), (0, "loss_gen", "generator"), (1, "logit_gap", "logit gap"),
                   (1, "penalty", "penalty"), (1, "r1", "R1"), (1, "r2", "R2")),
           "warmup": ((0, "loss", "warm-up"),),
-          "judge": ((2, "val_accuracy", "judge"),)}      # kind of a stage -> panel, key in stats.jsonl, name
+          "judge": ((2, "val_accuracy", "judge"),)}      # kind of a step -> panel, key in its log, name
 
 # %% ../../nbs/96_widgets.monitor.ipynb #e7f20d85
 def curve_points(
@@ -47,14 +48,14 @@ def curve_points(
 ) -> dict:  # (panel, stage, name) -> steps, values
     "What the three panels show; rounds of a GAN follow each other on the axis, and replace the warm-up."
     found, starts = {}, round_starts(state)
-    for name, lines in state.stages.items():
-        stage = stage_of(name)
-        if stage.kind == "warmup" and starts: continue
-        start = starts[stage.number] if stage.kind == "gan" else 0
-        wanted = CURVES.get(stage.kind, ())
-        if stage.kind == "compare": wanted = ((2, "val_accuracy", stage.arm),)
+    for name, stage in state.stages.items():
+        kind, settings = stage.step.kind, stage.step.settings
+        if kind == "warmup" and starts: continue
+        start = starts.get(settings["round"], 0) if kind == "gan" else 0
+        wanted = CURVES.get(kind, ())
+        if kind == "student": wanted = ((2, "val_accuracy", settings["arm"]),)
         for panel, key, curve in wanted:
-            points = [(line["step"] + start, line[key]) for line in lines if key in line]
+            points = [(line["step"] + start, line[key]) for line in stage.lines if key in line]
             known = [n for n, _, _ in PANELS[panel][1]]
             if points and curve in known: found[panel, name, curve] = tuple(zip(*points))
     return found
@@ -226,11 +227,11 @@ class MonitorScreen(MonitorView):
         self.samples.value = encode(image_sheet(self.state.samples.rows(self.state.classes)))
     def show_words(self) -> None:
         "Bring texts, bar and button up to date; what is the same as before is not sent."
-        p = self.state.progress()
         self.headline.value = f"<b>{html.escape(headline(self.state))}</b>"
         self.route.value, self.measures.value = table_html(self.state)
-        self.bar.max = max(1, p.steps)
-        self.bar.value = min(p.step, max(1, p.steps))
+        at, steps = self.state.progress()
+        self.bar.max = max(1, steps)
+        self.bar.value = min(at, self.bar.max)
         self.caption.value = html.escape(caption(self.state))
         if self.pressed is not None and self.clock() - self.pressed > 10: self.pressed = None
         self.stop.description = stop_text(self.state, self.stoppable, self.pressed is not None)
@@ -434,7 +435,7 @@ class OwnRun(TrainingMonitor):
         return new
     def ask(self) -> None:
         "Ask the run to stop; while it has not logged anything yet, the process is interrupted, as by Ctrl-C."
-        if self.state.line is not self.inherited[0]: return self.state.ask_to_stop()
+        if self.state.line != self.inherited[0]: return self.state.ask_to_stop()
         self.process.send_signal(signal.SIGINT)
         self.state.decision = "stop"
     def words(self) -> tuple[str, bool]:
@@ -454,7 +455,7 @@ def own_words(
     "What is known of a run only by its process."
     code, folder = run.state.exit, run.state.folder
     if code is None and not run.begun: return f"Reading the data; the run folder will be {folder}.", False
-    if code is None and run.state.metrics: return "All is measured; the report is being written.", False
+    if code is None and run.state.finished: return "All is measured; the report is being written.", False
     if code == 130 and not run.begun: return "Stopped before anything was written.", False
     if code in (None, 0, 130): return None
     reason = f"The process was killed (signal {-code})." if code < 0 else last_words(run.log)
@@ -487,7 +488,6 @@ def resume_here(
 ) -> OwnRun:
     "Go on with a run that was stopped, in the background, and watch it."
     folder = find_run(run_folder)
-    if not (folder/"config.json").is_file():
-        raise UserError(f"{folder} is not a run folder: it holds no config.json.")
+    check_run_folder(folder)
     log = folder.with_name(folder.name + ".log")
     return OwnRun(folder, launch(["resume", str(folder)], log), log, **options)

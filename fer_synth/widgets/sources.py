@@ -2,23 +2,24 @@
 
 # %% auto #0
 __all__ = ['standardise', 'Neighbours', 'missing_source', 'RealSource', 'slerp', 'morph', 'under_each_class', 'style_layers',
-           'mix_styles', 'rounds_with_generators', 'read_generator', 'read_judge', 'new_id', 'Maker', 'make_images',
-           'open_maker', 'lost_images', 'remake']
+           'mix_styles', 'rounds_with_generators', 'read_judge', 'new_id', 'Maker', 'make_images', 'open_maker',
+           'lost_images', 'remake']
 
 # %% ../../nbs/86_widgets.sources.ipynb #7e64af19
 import threading
 from pathlib import Path
 import numpy as np, torch
 from torch.func import functional_call
-from ..config import UserError, load_config
+from ..config import load_config
 from ..data.batches import to_uint8
 from ..data.images import ImageSet
-from ..experiment import draw, load_generator, load_judge, members, weights_hash
-from ..families.known import make_generator
+from ..experiment.generators import Drawing
+from ..experiment.results import Run
 from ..models.blocks import AdaIN, to_sphere
-from ..runtime import RunFolder, derive, pick_device
+from ..runtime import derive, pick_device
+from ..selection.pools import weights_hash
+from ..settings import UserError
 from ..training.classifier import predict
-from ..training.gan import load_stage
 from .browser_state import Decisions, ImageTable
 from .kit import Candidates, from_arrays, real_images
 
@@ -177,37 +178,21 @@ def mix_styles(
 
 # %% ../../nbs/86_widgets.sources.ipynb #57bc02ea
 def rounds_with_generators(
-    folder: RunFolder,
-    cfg,               # `RunConfig`
-    gans: list,        # `Member` of each GAN of a round
-) -> list:             # round numbers, from 1
-    "The rounds after which every GAN has a checkpoint."
-    def complete(r: int) -> bool: return all(folder.checkpoint(f"gan-{r}{m.suffix}").exists() for m in gans)
-    return [r for r in range(1, cfg.rounds.count + 1) if complete(r)]
-
-# %% ../../nbs/86_widgets.sources.ipynb #a03e7d56
-def read_generator(
-    folder: RunFolder,
-    cfg,               # `RunConfig`
-    member,            # `Member`: which of the GANs
-    round: int,        # from 1
-):                     # generator in evaluation mode, or None where there is no checkpoint
-    "The averaged generator of a round."
-    found = load_stage(folder, f"gan-{round}{member.suffix}", cfg)
-    if not found: return None
-    gen = make_generator(cfg.gan, len(member.classes), cfg.data.size, cfg.data.channels, 0)
-    load_generator(gen, found[0], cfg.gan.keep)
-    return gen.eval().requires_grad_(False)
+    run: Run,
+) -> list[int]:  # from 1
+    "The rounds of which every GAN is finished and has its checkpoint."
+    def ready(gan) -> bool:
+        return run.store.state(gan) == "done" and run.store.folder(gan).checkpoint.exists()
+    rounds = sorted({gan.settings["round"] for gan in run.plan.of("gan")})
+    return [r for r in rounds if all(ready(gan) for gan in run.plan.of("gan", round=r))]
 
 # %% ../../nbs/86_widgets.sources.ipynb #d9418f2b
 def read_judge(
-    folder: RunFolder,
-    cfg,               # `RunConfig`
-    n_classes: int,
+    run: Run,
     device,
-):                     # classifier, or None where the run has none
+):             # classifier, or None where the run has none
     "The newest judge of a run."
-    try: return load_judge(folder, cfg, n_classes, device)
+    try: return run.judge(device=device)
     except UserError: return None
 
 # %% ../../nbs/86_widgets.sources.ipynb #61ca5171
@@ -223,33 +208,27 @@ def new_id(
 class Maker:
     "The generators of a run and its judge, read when they are first needed."
     lock = threading.Lock()    # a morph changes a generator for a moment, so only one user at a time
-    def __init__(self, folder, classes):
-        self.folder, self.classes = RunFolder(folder), tuple(classes)
-        self.cfg = load_config(self.folder / "config.json")
-        self.members, self.device = members(self.cfg, self.classes), pick_device("auto")
-        self.loaded, self.clf = {}, None
-        self.rounds = rounds_with_generators(self.folder, self.cfg, self.members)
-    def gen(self, round: int, c: int) -> tuple:
-        "The generator that draws class c after a round, the number it has for that class, and its hash."
-        member = next(m for m in self.members if c in m.classes)
-        key = round, member.suffix
-        if key not in self.loaded:
-            gen = read_generator(self.folder, self.cfg, member, round)
-            if gen is None:
-                raise UserError(f"{self.folder.path} holds no generator of round {round}; "
-                                f"choose one of {self.rounds}.")
-            self.loaded[key] = gen.to(self.device), weights_hash(gen)
-        gen, name = self.loaded[key]
-        return gen, member.classes.index(c), name
+    def __init__(self, folder):
+        self.run, self.device = Run.open(folder), pick_device("auto")
+        self.rounds = rounds_with_generators(self.run)
+        self.loaded, self.clf = {}, None      # round -> its generators; the judge
+    def drawing(self, round: int, c: int) -> Drawing:
+        "The generator that draws class c after a round; `UserError` where there is none."
+        if round not in self.rounds:
+            raise UserError(f"{self.run.folder.path} holds no generator of round {round}; "
+                            f"choose one of {self.rounds}.")
+        if round not in self.loaded: self.loaded[round] = self.run.drawings(self.device, round=round)
+        return next(d for d in self.loaded[round] if c in d.member.classes)
     def origin(self, generator: str, c: int) -> tuple:
         "The generator with this hash and its number for class c; `UserError` when it is none of this run's."
-        for r in reversed(self.rounds):
-            gen, own, name = self.gen(r, c)
-            if name == generator: return gen, own
+        for round in reversed(self.rounds):
+            drawing = self.drawing(round, c)
+            gen = drawing.sampler.gen
+            if weights_hash(gen) == generator: return gen, drawing.member.classes.index(c)
         raise UserError(f"The generator '{generator}' of this image is none of the checkpoints of this run.")
     def judge(self, images: np.ndarray):
         "The judge's probabilities, float32 (N, K); None where the run has no judge."
-        if self.clf is None: self.clf = read_judge(self.folder, self.cfg, len(self.classes), self.device)
+        if self.clf is None: self.clf = read_judge(self.run, self.device)
         return None if self.clf is None else predict(self.clf, images, self.device)
     def make(self, round: int, c: int, numbers, step=lambda done, total: None) -> Candidates:
         "See `make_images`."
@@ -264,31 +243,30 @@ def make_images(
     step,             # called with (done, total); it may raise to stop
 ) -> Candidates:      # judged where the run has a judge, and dropped, with the reason 'made here'
     "New images of a class."
-    (gen, own, generator), images, n = maker.gen(round, c), [], len(numbers)
-    name = maker.classes[c]
-    seeds = [derive(maker.cfg.seed, "browser", round, name, int(i)) for i in numbers]
+    drawing, classes, images, n = maker.drawing(round, c), maker.run.classes, [], len(numbers)
+    name, seed = classes[c], maker.run.cfg.seed
+    seeds = [derive(seed, "browser", round, name, int(i)) for i in numbers]
     for i in range(0, n, 32):
         step(i, n)
-        with maker.lock: images.append(draw(gen, own, seeds[i:i + 32], maker.device))
+        with maker.lock: images.append(drawing.draw(c, seeds[i:i + 32]))
     images = np.concatenate(images)
     return from_arrays(
-        images, np.full(n, c), maker.classes, maker.judge(images),
+        images, np.full(n, c), classes, maker.judge(images),
         kept=np.zeros(n, bool),
         reason=np.full(n, "made here"),
         round=np.full(n, round),
         seed=np.array(seeds, np.int64),
-        generator=np.full(n, generator),
+        generator=np.full(n, weights_hash(drawing.sampler.gen)),
         ids=np.array([new_id(round, name, i) for i in numbers], dtype=str))
 
 # %% ../../nbs/86_widgets.sources.ipynb #f269bc26
 def open_maker(
     source,     # what the browser was given
-    classes,    # class names
 ) -> tuple:     # a `Maker` or None, and why there is none
     "The generators behind a source, where there are any."
     if source is None or isinstance(source, Candidates):
         return None, "These images came as arrays, without a generator."
-    maker = Maker(source, classes)
+    maker = Maker(source)
     return (maker, "") if maker.rounds else (None, "This run folder holds no checkpoint of its generator.")
 
 # %% ../../nbs/86_widgets.sources.ipynb #8b20d5fc

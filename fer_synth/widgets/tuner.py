@@ -12,7 +12,8 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image, ImageDraw
-from ..plots import BLUE, paste
+from ..figures import paste
+from ..plots import BLUE
 from ..selection.rules import SelectionRule
 from .kit import Panel, Throttle, button, encode, labelled, picture_box, spoken_path
 from .tuner_charts import (CELL, EACH, HEIGHT, LEFT, PLACE, RIGHT, SHARP, WIDTH, Scale,

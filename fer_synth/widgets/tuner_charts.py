@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
-from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, paste, rgb
+from ..figures import paste, rgb
+from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from .kit import fit_text, font, tile
 from .tuner_state import (FEW, HEADS, TunerState, balance_text, passed_text, precision_text,
                                            table_rows, tuner_span)

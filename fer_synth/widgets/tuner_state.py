@@ -2,44 +2,39 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'MEASURED', 'FIRST', 'FEW', 'OF_RULE', 'HEADS', 'ask_judge', 'validation_of', 'validation_pair', 'Source',
-           'start_rule', 'real_counts_of', 'run_source', 'as_source', 'Scored', 'validation_score', 'Known',
-           'read_record', 'History', 'same_number', 'Numbers', 'tuner_span', 'tuner_curves', 'fitting_rule',
-           'rule_for_round', 'TunerState', 'same_numbers', 'passed_text', 'precision_text', 'balance_text',
-           'strip_words', 'table_rows', 'remarks', 'search_remarks']
+           'start_rule', 'run_source', 'as_source', 'Scored', 'validation_score', 'Known', 'read_record', 'History',
+           'same_number', 'Numbers', 'tuner_span', 'tuner_curves', 'fitting_rule', 'rule_for_round', 'TunerState',
+           'same_numbers', 'passed_text', 'precision_text', 'balance_text', 'strip_words', 'table_rows', 'remarks',
+           'search_remarks']
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #83d0f6a2
-import json, time
+import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 import numpy as np
-from ..config import SCORES, SelectionConfig, UserError, closest, load_config
+from ..config import SCORES, SelectionConfig, UserError, closest
+from ..experiment.results import Run
 from ..recipes import RECIPES
 from ..selection.pools import read_selection, read_validation
 from ..selection.rules import RuleEvaluator, SelectionRule, blank, quotas, suggest
 from ..selection.scores import class_scores, fit_temperature
+from ..training.classifier import predict
 from .kit import Candidates, find_run, from_run, real_images, spoken_path
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #9ca2a7c9
 def ask_judge(
-    folder,      # a run folder
+    run: Run,
     round: int,  # from 1
 ) -> dict:       # probs (M, K) and truth (M,)
     "Predictions of a round's judge for the validation images; `UserError` says why they cannot be had."
-    from fer_synth.experiment import load_judge
-    from fer_synth.runtime import RunFolder
-    from fer_synth.training.classifier import predict
-    run, cfg = RunFolder(folder), load_config(Path(folder) / "config.json")
-    saved = [int(p.stem.split("-")[1]) for p in (run/"checkpoints").glob("judge-*.safetensors")]
-    if not any(number < round for number in saved):
+    try: judge = run.judge(round - 1)
+    except UserError:
         raise UserError("neither the judge of this round nor its answers about validation images "
-                        "are on record")
-    real = real_images(folder)
-    if real is None:
-        raise UserError(f"the real images are not on this machine ({cfg.data.source})")
-    if real.fingerprint() != run.read("data.json")["fingerprint"]:
-        raise UserError(f"{cfg.data.source} has changed since the run")
+                        "are on record") from None
+    source, real = run.cfg.data.source, real_images(run.folder.path)
+    if real is None: raise UserError(f"the real images are not on this machine ({source})")
+    if real.fingerprint() != run.folder.read("data.json")["fingerprint"]:
+        raise UserError(f"{source} has changed since the run")
     images, truth = real.part("val")
-    judge = load_judge(run, cfg, len(real.classes), "cpu", round)
     return {"probs": predict(judge, images), "truth": truth}
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #5c9593b1
@@ -48,8 +43,9 @@ def validation_of(
     round: int,  # from 1
 ) -> dict:       # probs (M, K), truth (M,), and score (M, K) where the run's score is not confidence
     "What the judge of a round predicts for the validation images; `UserError` says why it is not known."
-    file = Path(folder) / "pool" / f"validation-{round}.npz"
-    return read_validation(file) if file.is_file() else ask_judge(folder, round)
+    run = Run.open(folder)
+    file = run.store.folder(run.newest("pool", round))/"validation.npz"
+    return read_validation(file) if file.is_file() else ask_judge(run, round)
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #2f4f4b60
 def validation_pair(
@@ -80,30 +76,15 @@ class Source:
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #6cfd8136
 def start_rule(
-    folder: Path,   # a run folder
-    classes,
-    round: int,
+    run: Run,
+    round: int,   # that was selected
 ) -> SelectionRule:
-    "The rule that a run used in a round; of an unfinished run what its config says, without min_precision."
-    cfg = load_config(folder / "config.json").selection
-    lines = {c: cfg.class_thresholds.get(c, cfg.threshold) for c in classes}
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        used = metrics["selection"]["rounds"][round - 1]["classes"]
-        lines = {c: float(used[c]["threshold"]) for c in classes}
-    except (OSError, ValueError, LookupError, TypeError): pass
+    "The rule that a run used in a round."
+    cfg = run.cfg.selection
+    used = run.store.folder(run.newest("select", round)).read_json("selection.json")["classes"]
+    lines = {c: float(used[c]["threshold"]) for c in run.classes}
     return SelectionRule(score=cfg.score, thresholds=lines, target=cfg.target, prefer=cfg.prefer,
                          chosen_by="run")
-
-# %% ../../nbs/89_widgets.tuner_state.ipynb #b94e20d7
-def real_counts_of(
-    folder: Path,  # a run folder
-) -> dict | None:  # class name -> real training images; None where the run does not say
-    "How many real training images a run has of each class."
-    try:
-        counts = json.loads((folder / "data.json").read_text())["counts"]["train"]
-        return {c: int(n) for c, n in counts.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError): return None
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #319f5deb
 def run_source(
@@ -111,19 +92,19 @@ def run_source(
 ) -> Source:
     "A run: candidates, validation, real counts and the rule that it used."
     folder = find_run(folder)
-    table, whole = from_run(folder), load_config(folder / "config.json")
-    cfg = whole.selection
+    table, run = from_run(folder), Run.open(folder)
+    cfg, recipe = run.cfg.selection, run.cfg.recipe
     if cfg.score not in table.scores and cfg.score in ("view_consistency", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
     own_config = f"--config {spoken_path(folder / 'config.json')}"
     return Source(table,
                   validation=lambda round: validation_of(folder, round),
-                  real=real_counts_of(folder),
-                  start=start_rule(folder, table.classes, int(table.round.max())),
+                  real=run.folder.read("data.json")["counts"]["train"],
+                  start=start_rule(run, int(table.round.max())),
                   promise=cfg.min_precision or 0.8,
                   scored_by=cfg.score,
-                  begin=f"--recipe {whole.recipe}" if whole.recipe in RECIPES else own_config)
+                  begin=f"--recipe {recipe}" if recipe in RECIPES else own_config)
 
 # %% ../../nbs/89_widgets.tuner_state.ipynb #7639045d
 def as_source(
