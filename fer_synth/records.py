@@ -20,7 +20,8 @@ def read_json(path):
     path = Path(path)
     try: return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; is {path.parent} a run folder that has come this far?") from None
+        raise UserError(f"{path} does not exist; is {path.parent} a run folder that has come this far?") \
+            from None
     except (OSError, ValueError) as e: raise UserError(f"{path} cannot be read as JSON ({e}).") from None
 
 # %% ../nbs/06_records.ipynb #6c0ffee4
@@ -99,9 +100,16 @@ class StepFolder:
     def save(self, tensors: dict, **notes) -> None:
         "Write the checkpoint; the one before it is replaced in the same moment."
         save_tensors(self.make().checkpoint, tensors, **notes)
-    def load(self, notes_only: bool = False) -> tuple[dict, dict] | None:  # tensors and notes; None where there is none
+    def load(self, notes_only: bool = False) -> tuple[dict, dict] | None:  # tensors and notes; None: none
         "Read the checkpoint."
         return load_tensors(self.checkpoint, notes_only) if self.checkpoint.exists() else None
+    def load_trained(self) -> tuple[dict, dict]:
+        "Read the checkpoint of a finished training; `UserError` where there is none."
+        saved = self.load()
+        if saved is None:
+            raise UserError(f"{self.path} holds no checkpoint; it is not trained, "
+                            "or only its results are here.")
+        return saved
     def save_sample(self, step: int, picture: Image.Image) -> None:
         "Keep a grid of samples."
         (self.make()/"samples").mkdir(exist_ok=True)
@@ -151,7 +159,7 @@ class RunFolder:
         "The folder of one step, by its name in `steps/`."
         return StepFolder(self/"steps"/folder, name, self.stop, show)
     def request_stop(self) -> None:
-        "Ask the run to stop, from any process; it saves and can be resumed. `UserError` where there is no run."
+        "Ask the run to stop, from any process; it saves and can be resumed. `UserError` where none is."
         check_run_folder(self.path)
         self.stop.ask()
 
@@ -160,9 +168,11 @@ class RunFolder:
         "Make the folder and write config and environment; `UserError` when it exists or there is no room."
         path = Path(path)
         if path.exists():
-            raise UserError(f"{path} exists already; give another --out, or continue it with: fer-synth resume {path}")
+            raise UserError(f"{path} exists already; give another --out, "
+                            f"or continue it with: fer-synth resume {path}")
         try: path.mkdir(parents=True)
-        except OSError as e: raise UserError(f"{path} cannot be made ({e.strerror}); give another --out.") from None
+        except OSError as e:
+            raise UserError(f"{path} cannot be made ({e.strerror}); give another --out.") from None
         try: check_space(path)
         except UserError:
             path.rmdir()
@@ -183,6 +193,8 @@ class RunFolder:
 def check_run_folder(path) -> None:
     "`UserError` when a path is not a run folder, or one of a version whose folders looked otherwise."
     path = Path(path)
-    if not (path/"config.json").is_file(): raise UserError(f"{path} is not a run folder: it holds no config.json.")
+    if not (path/"config.json").is_file():
+        raise UserError(f"{path} is not a run folder: it holds no config.json.")
     if not (path/"steps").is_dir():
-        raise UserError(f"{path} was written by an earlier version of fer_synth, whose run folders had no steps; start a new run.")
+        raise UserError(f"{path} was written by an earlier version of fer_synth, "
+                        "whose run folders had no steps; start a new run.")

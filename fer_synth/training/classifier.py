@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from ..config import ClassifierConfig
 from ..data.batches import Batches, MirrorAndShift, to_float
-from ..data.training_set import TrainingSet
+from ..data.training_set import TrainingSet, filled
 from ..models.classifier import make_classifier
 from ..records import StepFolder
 from ..runtime import flatten_optimizer, progress, restore_optimizer, seeded
