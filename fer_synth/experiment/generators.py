@@ -12,7 +12,7 @@ from ..data.training_sources import TrainingSources
 from ..data.training_set import TrainingSet
 from ..families.known import get_family, make_generator
 from ..models.samplers import Sampler
-from ..records import StepFolder
+from ..records import StepFolder, load_trained
 from ..runtime import derive
 from ..settings import UserError
 from ..steps import Plan, Store
@@ -58,7 +58,7 @@ def load_sampler(
 ) -> Sampler:
     "What draws the images of a trained GAN."
     gen = make_generator(cfg.gan, len(member.classes), cfg.data.size, cfg.data.channels, 0)
-    load_generator(gen, folder.load_trained()[0], cfg.gan.keep)
+    load_generator(gen, load_trained(folder)[0], cfg.gan.keep)
     gen.eval().requires_grad_(False).to(device)
     return get_family(cfg.gan.family).sampler_class(gen, device, sources)
 

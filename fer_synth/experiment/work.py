@@ -28,7 +28,7 @@ from ..models.classifier import make_classifier
 from ..models.features import VGGFeatures
 from ..models.samplers import Sampler
 from ..processes import broadcast
-from ..records import StepFolder
+from ..records import StepFolder, load_trained
 from ..runtime import derive, image_grid, peak_memory_gib, progress
 from ..selection.pools import (Pool, read_validation, selection_rows, weights_hash, write_selection,
                                        write_validation)
@@ -87,7 +87,7 @@ def load_classifier(
 ) -> nn.Module:
     "A trained classifier with its best weights, in evaluation mode."
     clf = make_classifier(cfg, len(like.classes), like.size, like.channels)
-    clf.load_state_dict(with_prefix("best/", folder.load_trained()[0]))
+    clf.load_state_dict(with_prefix("best/", load_trained(folder)[0]))
     return clf.eval().requires_grad_(False).to(device)
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0005
