@@ -35,17 +35,17 @@ class Stopped(KeyboardInterrupt):
 
 # %% ../nbs/06_records.ipynb #4e171065
 class StopRequest:
-    "The wish that the run in a folder shall stop and stay resumable, made in any process or by Ctrl-C."
+    "A request, of any process or by Ctrl-C, that the run in a folder shall stop and can be resumed."
     def __init__(self, folder):
         self.path, self.old, self.interrupted = Path(folder)/"stop", self.mark(folder), False
     @staticmethod
     def mark(folder) -> tuple | None:
-        "What tells this request from another one; None where there is none."
+        "What distinguishes this request from another; None where there is none."
         try: facts = (Path(folder)/"stop").stat()
         except OSError: return None
         return facts.st_ino, facts.st_mtime_ns
     def ask(self) -> None:
-        "Ask; heard after the step that is being computed."
+        "Ask the run to stop after the step that it is computing."
         write_atomic(self.path, f"Asked to stop on {datetime.now():%Y-%m-%d at %H:%M:%S}.\n")
     def asked(self) -> bool:
         "Whether a stop was asked for since this object was made; an older request is removed."
@@ -54,7 +54,7 @@ class StopRequest:
         if now is not None and now == self.old: self.path.unlink(missing_ok=True)
         return now not in (None, self.old)
     def obey(self, where: str) -> None:
-        "Take the request away and raise `Stopped`; call it when all is saved."
+        "Remove the request and raise `Stopped`; call it when all is saved."
         self.path.unlink(missing_ok=True)
         self.interrupted = False
         raise Stopped(f"Stopped in {where}, as asked; continue it with: fer-synth resume {self.path.parent}")
@@ -76,7 +76,7 @@ def stop_on_interrupt(stop: StopRequest):
 
 # %% ../nbs/06_records.ipynb #6c0ffee5
 class StepFolder:
-    "Where one step keeps what it makes."
+    "The files of one step: checkpoint, log (`stats.jsonl`, a line of JSON for each entry), samples, results."
     def __init__(
         self,
         path,                             # the folder; it is made when it is first written to
@@ -98,7 +98,7 @@ class StepFolder:
     @property
     def checkpoint(self) -> Path: return self/"checkpoint.safetensors"
     def save(self, tensors: dict, **notes) -> None:
-        "Write the checkpoint; the one before it is replaced in the same moment."
+        "Write the checkpoint, in the place of the one before it."
         save_tensors(self.make().checkpoint, tensors, **notes)
     def load(self, notes_only: bool = False) -> tuple[dict, dict] | None:  # tensors and notes; None: none
         "Read the checkpoint."
@@ -108,14 +108,14 @@ class StepFolder:
         (self.make()/"samples").mkdir(exist_ok=True)
         picture.save(self/"samples"/f"{step:06d}.png")
     def log(self, step: int, **numbers) -> dict:
-        "Add a line to the log."
+        "Add a line to the log; returns it, with the step's name and the seconds of this sitting."
         seconds = round(time.perf_counter() - self.began, 2)
         line = {"stage": self.name, "step": step, "seconds": seconds, **numbers}
         with open(self.make()/"stats.jsonl", "a") as f: f.write(json.dumps(line) + "\n")
         return line
     def lines(self) -> list[dict]: return read_lines(self/"stats.jsonl")
     def rewind(self, step: int) -> None:
-        "Forget the lines after a step."
+        "Remove the lines after a step."
         kept = [line for line in self.lines() if line["step"] <= step]
         write_atomic(self.make()/"stats.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
