@@ -22,9 +22,12 @@ class DataConfig:
     size: int = setting(32, POSITIVE)  # images are resized to size x size pixels
     channels: int = 1  # 1 for grey, 3 for RGB
     classes: tuple[str, ...] = ()  # keep only these classes, in this order; empty keeps all
-    val_share: float = setting(0.1, SHARE)  # share of training rows for validation, where the source has none
-    test_share: float = setting(0.2, SHARE)  # share of all rows for the test, where the source has none
-    split_seed: int = setting(0, NOT_NEGATIVE)  # seed of these two splits; equal in runs to be compared
+    # share of the training rows for validation, where the source has none
+    val_share: float = setting(0.1, SHARE)
+    # share of all rows for the test, where the source has no test split
+    test_share: float = setting(0.2, SHARE)
+    # seed of those two splits; equal in every run that is compared
+    split_seed: int = setting(0, NOT_NEGATIVE)
     drop_leaks: bool = True  # drop training images whose exact twin is in validation or test
     skip_bad: bool = False  # leave out images that do not decode (they are counted), instead of stopping
     limit: int = setting(0, NOT_NEGATIVE)  # use at most this many training images of each class; 0 uses all
@@ -37,7 +40,7 @@ class DataConfig:
 # %% ../nbs/02_config.ipynb #cf8be0b2
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    "The classifier: the baseline, the judge, and the one that is trained on generated images."
+    "The classifier that is the baseline, the judge and the consumer of the generated images."
     arch: Literal["simple_cnn", "small_resnet"] = "simple_cnn"  # which network
     epochs: float = setting(25.0, POSITIVE)  # optimiser steps, counted in passes over the real training rows
     batch: int = setting(256, POSITIVE)  # images a step
@@ -78,17 +81,21 @@ class SelectionConfig:
     score: Score = "confidence"  # which score of an image decides
     threshold: float = 0.5  # least score; by default the judge's probability of the intended class
     class_thresholds: dict[str, float] = field(default_factory=dict)  # thresholds of single classes
-    min_precision: float = setting(0.0, SHARE)  # raise thresholds until the judge is right so often; 0: don't
-    target: int = setting(0, NOT_NEGATIVE)  # training images that each class shall have; 0: the largest's
+    # raise thresholds until the judge is right this often; 0: leave
+    min_precision: float = setting(0.0, SHARE)
+    # top every class up to so many training images; 0: the largest class
+    target: int = setting(0, NOT_NEGATIVE)
     max_pool: int = setting(4000, POSITIVE)  # generate at most so many candidates for each class
-    prefer: Literal["made", "confident"] = "made"  # what fills the quota: first made or highest scores
+    # who fills the quota: the first made, or the highest scores
+    prefer: Literal["made", "confident"] = "made"
 
 # %% ../nbs/02_config.ipynb #e3900ffb
 @dataclass(frozen=True, kw_only=True)
 class RoundsConfig:
     "How often the kept images go back to the GAN and to the judge."
     count: int = setting(2, POSITIVE)  # rounds of train, generate, judge, keep
-    cap: float = setting(0.25, SHARE)  # largest share of kept images among the critic's real ones
+    # largest share of kept images among those that the critic takes for real
+    cap: float = setting(0.25, SHARE)
 
 # %% ../nbs/02_config.ipynb #73887e60
 Arm = Literal["real", "balanced", "augmented"]
@@ -105,7 +112,7 @@ class CompareConfig:
 # %% ../nbs/02_config.ipynb #aba93af2
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    "A whole run: from images to a comparison of classifiers."
+    "A whole run: from images to an honest comparison."
     recipe: str = "custom"  # the recipe that this config started from
     data: DataConfig = field(default_factory=DataConfig)
     clf: ClassifierConfig = field(default_factory=ClassifierConfig)
@@ -123,8 +130,8 @@ class RunConfig:
 def outside(
     score: str,       # one of `SCORES`
     value: float,     # a threshold on it
-) -> str:             # the end of a message: "it must be between -1 and 1"; "" for a good value
-    "What is wrong with a threshold outside of the range of its score; NaN and infinity are outside."
+) -> str:             # "" when it can be meant, or the end of a message: "it must be between -1 and 1"
+    "Whether a threshold lies outside of the range that its score can take; not-a-number and infinity do."
     low, high = SCORES[score]
     if low <= value <= high and math.isfinite(value): return ""
     if math.isfinite(high): return f"it must be between {low:g} and {high:g}"
@@ -146,14 +153,14 @@ def check_thresholds(rule: SelectionConfig) -> None:
 def check_config(
     cfg: RunConfig,
 ) -> RunConfig:  # the same config
-    "Raise `UserError` for values that a run cannot work with."
+    "Raise `UserError` for a value that makes no sense; otherwise return the config."
     check_ranges(cfg)
     data, gan = cfg.data, cfg.gan
     if data.channels not in (1, 3):
         raise UserError(f"data.channels is {data.channels}; it must be 1 (grey) or 3 (RGB).")
     if data.size % 8:
-        raise UserError(f"data.size is {data.size}; "
-                        "it must be a multiple of 8, as the networks halve it three times.")
+        raise UserError(f"data.size is {data.size}; it must be a multiple of 8, "
+                        "as the networks halve it three times.")
     if not 0 < data.val_share + data.test_share < 1:
         raise UserError("data.val_share and data.test_share add up to 1 or more; leave rows for training.")
     check_thresholds(cfg.selection)
@@ -172,7 +179,7 @@ def write_atomic(
     path,              # where the file shall be
     data: str | bytes, # its whole content
 ) -> Path:
-    "Write a file so that after a kill, and for a reader, it is whole or not there."
+    "Write a file so that a reader, or a kill, never meets half of it."
     path = Path(path)
     handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
@@ -193,9 +200,13 @@ def save_config(cfg: RunConfig, path) -> Path:
 # %% ../nbs/02_config.ipynb #5ec9d830
 def load_config(path) -> RunConfig:
     "Read a config that `save_config` or a person wrote; `UserError` names the file and what is wrong."
-    try: values = json.loads(Path(path).read_text())
+    try:
+        values = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a config.json.") from None
-    except ValueError as e: raise UserError(f"{path} is not JSON ({e}).") from None
-    try: return check_config(from_dict(RunConfig, values))
-    except UserError as e: raise UserError(f"{path}: {e}") from None
+    except ValueError as e:
+        raise UserError(f"{path} is not JSON ({e}).") from None
+    try:
+        return check_config(from_dict(RunConfig, values))
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
