@@ -45,7 +45,8 @@ class Sampler:
     def draw(self, request: Request, batch: int = 256) -> np.ndarray:  # uint8 (N, C, H, W)
         "Answer a request; `UserError` where it lacks what the family needs."
         for need in self.needs:
-            if getattr(request, need) is None: raise UserError(f"{type(self).__name__} needs {need}; the request has none.")
+            if getattr(request, need) is None:
+                raise UserError(f"{type(self).__name__} needs {need}; the request has none.")
         parts = [request.part(slice(i, i + batch)) for i in range(0, len(request), batch)]
         return np.concatenate([to_uint8(self.images(part)).cpu().numpy() for part in parts])
     def request(self, labels, seeds, choice: int = 0) -> Request:
@@ -55,7 +56,7 @@ class Sampler:
         if "sources" in self.needs: sources = self.sources.draw(len(labels), derive(choice, "sources"))
         return Request(labels, seeds, sources)
     def examples(self, n_classes: int, columns: int, seed: int) -> np.ndarray:
-        "A row of images for each class, uint8 (n_classes * columns, C, H, W); a column has one seed and one source."
+        "A row of images for each class, uint8 (n_classes * columns, C, H, W); a column has one seed, one source."
         seeds = [derive(seed, "examples", i) for i in range(columns)]
         row = self.request(np.zeros(columns, np.int64), seeds, seed)
         return np.concatenate([self.draw(replace(row, labels=np.full(columns, c))) for c in range(n_classes)])

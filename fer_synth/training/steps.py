@@ -15,7 +15,8 @@ from ..processes import all_reduce_mean, rank_and_size
 def make_adam(net: nn.Module, lr: float, betas: tuple[float, float], device) -> torch.optim.Adam:
     "Adam over a network's parameters; on a GPU fused, and fit to be recorded."
     if torch.device(device).type != "cuda": return torch.optim.Adam(net.parameters(), lr, betas)
-    return torch.optim.Adam(net.parameters(), torch.tensor(lr, device=device), betas, fused=True, capturable=True)
+    rate = torch.tensor(lr, device=device)
+    return torch.optim.Adam(net.parameters(), rate, betas, fused=True, capturable=True)
 
 # %% ../../nbs/39_training.steps.ipynb #5853de9d
 def set_rate(opt: torch.optim.Optimizer, lr: float) -> None:
@@ -26,7 +27,7 @@ def set_rate(opt: torch.optim.Optimizer, lr: float) -> None:
 
 # %% ../../nbs/39_training.steps.ipynb #6e82163b
 def step_optimizer(opt: torch.optim.Optimizer, loss: torch.Tensor) -> torch.Tensor:
-    "Backward, mean over processes, step; returns the length of the gradient over all of the optimiser's parameters."
+    "Backward, mean over processes, step; returns the gradient norm over all of the optimiser's parameters."
     opt.zero_grad(set_to_none=True)
     loss.backward()
     grads = [p.grad for g in opt.param_groups for p in g["params"] if p.grad is not None]
@@ -36,15 +37,15 @@ def step_optimizer(opt: torch.optim.Optimizer, loss: torch.Tensor) -> torch.Tens
 
 # %% ../../nbs/39_training.steps.ipynb #dc816341
 def cpu_has_bf16() -> bool:
-    "Whether this processor computes in bfloat16 by itself. (One that does not still gives the right numbers, only slowly.)"
+    "Whether this processor has bfloat16 instructions; without them the numbers are right, but slow."
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 def use_bf16(precision: str, device) -> bool:  # `precision` as in `CganConfig`
     "Whether the networks shall run in bfloat16; warns where that costs time instead of saving it."
     kind = torch.device(device).type
     if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and kind == "cpu" and not cpu_has_bf16():
-        warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about ten times as long; '
-                      'choose "auto" or "fp32".')
+        warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about '
+                      'ten times as long; choose "auto" or "fp32".', stacklevel=2)
     return precision == "bf16"
 
 # %% ../../nbs/39_training.steps.ipynb #de2eb9c6
@@ -54,7 +55,7 @@ def arithmetic(bf16: bool, device):
 
 # %% ../../nbs/39_training.steps.ipynb #2a77f681
 class Recorded:
-    "A function from tensors to tensors; on a GPU called `warm` times as it is, then recorded once and replayed."
+    "A function from tensors to tensors; on a GPU called `warm` times as it is, then recorded and replayed."
     def __init__(self, function: Callable[[dict], dict], device, warm: int = 3):
         self.function, self.warm, self.replay = function, warm, None
         self.on = torch.device(device).type == "cuda" and rank_and_size()[1] == 1
@@ -92,5 +93,6 @@ class Rehearsed(Recorded):
     def record(self):
         outputs = {}
         def replay():
-            for k, v in self.function(self.inputs).items(): outputs.setdefault(k, torch.empty_like(v)).copy_(v)
+            for k, v in self.function(self.inputs).items():
+                outputs.setdefault(k, torch.empty_like(v)).copy_(v)
         return replay, outputs
