@@ -192,7 +192,7 @@ def test_measure_prints_its_table(rooms, capsys):
 def saved_run(**changes) -> RunConfig:
     "A folder 'r' with nothing but a config in it; the config."
     cfg = dataclasses.replace(get_recipe("tiny_wgan_gp"), **changes)
-    Path("r").mkdir()
+    Path("r/steps").mkdir(parents=True)
     save_config(cfg, "r/config.json")
     return cfg
 
@@ -237,7 +237,7 @@ BAD = {
     "no faces": (["generate", "r", "--class", "happy", "--n", "0", "--out", "o"], "--n is 0"),
     "no run folder": (["resume"], "RUN"),
     "no run to extend": (["extend", "--compare.seeds", "5"], "which run first"),
-    "extend what is no run": (["extend", "r"], "r/config.json does not exist"),
+    "extend what is no run": (["extend", "r"], "r is not a run folder"),
 }
 
 
