@@ -6,7 +6,7 @@ __all__ = ['Folder', 'File', 'Recipe', 'RunArgument', 'SHORT', 'COMMANDS', 'RunO
            'option_value', 'with_family', 'starting_config', 'first_paragraph', 'option_names', 'unknown_option',
            'parse', 'no_room', 'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'do_demo',
            'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure', 'help_of', 'overview',
-           'dispatch', 'complain', 'main']
+           'dispatch', 'complain', 'explain', 'main']
 
 # %% ../nbs/99_cli.ipynb #46fc8963
 import contextlib, dataclasses, difflib, errno, io, os, re, shlex, sys
@@ -74,7 +74,7 @@ class GenerateOptions:
     run: RunArgument  # a finished run folder
     class_name: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")]  # the class of the images to make
     n: int = 100  # how many images
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder to make, for the pictures and a CSV about them
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder to make, for pictures and a CSV
 
 # %% ../nbs/99_cli.ipynb #04a1d3f6
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class ResumeOptions(FolderOptions):
 class MeasureOptions(FolderOptions):
     "Options of `measure`."
     n: int = 2000  # images to draw and to measure
-    cas: bool = True  # also train classifiers on generated images and score them on real ones, and the reverse
+    cas: bool = True  # also train classifiers on generated images, score them on real ones, and reverse
 
 # %% ../nbs/99_cli.ipynb #6196060d
 def adopt(
@@ -106,11 +106,12 @@ def adopt(
     return kind(**values | others)
 
 # %% ../nbs/99_cli.ipynb #7f6fd5fd
-SHORT = {"--data": "--data.source", "--skip-bad": "--data.skip-bad", "--minutes": "--gan.minutes", "--keep": "--gan.keep"}
+SHORT = {"--data": "--data.source", "--skip-bad": "--data.skip-bad",
+         "--minutes": "--gan.minutes", "--keep": "--gan.keep"}
 
 # %% ../nbs/99_cli.ipynb #3df0e841
 def expand(args: list[str]) -> list[str]:
-    "Replace the short options by the fields that they stand for, in both spellings: `--data X` and `--data=X`."
+    "Replace short options by the fields that they stand for, in both spellings: `--data X`, `--data=X`."
     def long(word):
         name, equals, value = word.partition("=")
         return SHORT.get(name, name) + equals + value
@@ -145,7 +146,7 @@ def starting_config(
     args: list[str],
     fallback: str = "",  # recipe to take when none is named; empty makes naming one a duty
 ) -> RunConfig:
-    "The config that the other options change: a recipe's, or one from a file, with the family that is asked for."
+    "The config that the other options change: a recipe's or a file's, with the family that is asked for."
     recipe, file = option_value(args, "--recipe"), option_value(args, "--config")
     if recipe and file: raise UserError("--recipe and --config both say where to start; give one of them.")
     if not (recipe or file or fallback):
@@ -155,12 +156,12 @@ def starting_config(
 # %% ../nbs/99_cli.ipynb #fe0fdbbc
 def first_paragraph(box: str) -> str:
     "What one of tyro's boxes says above its advice, on one line, in plain words."
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", l).strip(" │") for l in box.splitlines()]
-    lines = [l for l in lines if l and l[0] not in "╭╰"]
-    parts, drawn = [[]], "╭" in box  # without box characters (an ASCII terminal) the title is a paragraph of its own
-    for l in lines:
-        if set(l) <= set("─-"): parts.append([])
-        else: parts[-1].append(l)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │") for line in box.splitlines()]
+    parts, drawn = [[]], "╭" in box     # without box characters (an ASCII terminal) the title is a paragraph
+    for line in lines:
+        if not line or line[0] in "╭╰": continue
+        if set(line) <= set("─-"): parts.append([])
+        else: parts[-1].append(line)
     text = " ".join(parts[0 if drawn or len(parts) == 1 else 1])
     text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number.", text)
     return re.sub(r"could not convert string to float: (.*)", r"\1 is not a number.", text)
@@ -188,7 +189,8 @@ def unknown_option(
     "The sentence about an option that does not exist, with the nearest that does."
     word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
     if not word.startswith("-"):
-        return UserError(f"'{word}' stands where no value belongs; fer-synth {command} --help lists the options.")
+        return UserError(f"'{word}' stands where no value belongs; "
+                         f"fer-synth {command} --help lists the options.")
     near = difflib.get_close_matches(word.replace("_", "-"), option_names(options) + list(SHORT), n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"fer-synth {command} --help lists them."
     return UserError(f"Unknown option '{word}'; {hint}")
@@ -215,7 +217,8 @@ def parse(
 # %% ../nbs/99_cli.ipynb #6b244d17
 def no_room(error: BaseException) -> bool:
     "Whether the disk (or its quota) is full; safetensors says so in its text only."
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT): return True
+    return "No space left on device" in str(error)
 
 # %% ../nbs/99_cli.ipynb #8d1a8c42
 def how_to_continue(folder: Path) -> str:
@@ -231,7 +234,8 @@ def resumable(folder: Path):
     except KeyboardInterrupt: raise KeyboardInterrupt(f"Stopped; {how_to_continue(folder)}") from None
     except Exception as e:
         if not no_room(e): raise
-        raise UserError(f"No room left on disk for {folder}; free some, then {how_to_continue(folder)}") from e
+        told = f"No room left on disk for {folder}; free some, then {how_to_continue(folder)}"
+        raise UserError(told) from e
 
 # %% ../nbs/99_cli.ipynb #e7b03ab5
 def tell_report(folder: Path, out: Path) -> None:
@@ -256,10 +260,11 @@ def do_run(args: list[str], command: str = "run") -> None:
 
 # %% ../nbs/99_cli.ipynb #623a1ff5
 def do_extend(args: list[str]) -> None:
-    "Change the config of a run (more seeds, another arm, threshold, classifier, ...) and compute only what is new."
+    "Change the config of a run (more seeds, another arm, threshold, ...) and compute only what is new."
     if {"-h", "--help"} & set(args): start, folder = get_recipe("wgan_gp_drawn32"), Path("RUN")
     elif not args or args[0].startswith("-"):
-        raise UserError("Say which run first, then what shall be different: fer-synth extend RUN --compare.seeds 5")
+        raise UserError("Say which run first, then what shall be different: "
+                        "fer-synth extend RUN --compare.seeds 5")
     else:
         from fer_synth.records import RunFolder
         folder = Path(args[0])
@@ -292,7 +297,8 @@ def do_baseline(args: list[str]) -> None:
     start = starting_config(args, "wgan_gp_drawn32")
     options = parse(BaselineOptions, args, "baseline", default=adopt(BaselineOptions, start))
     if options.seeds < 1: raise UserError(f"--seeds is {options.seeds}; it must be 1 or more.")
-    shared = {f.name: getattr(options, f.name) for f in dataclasses.fields(RunConfig) if hasattr(options, f.name)}
+    names = [f.name for f in dataclasses.fields(RunConfig) if hasattr(options, f.name)]
+    shared = {name: getattr(options, name) for name in names}
     cfg = check_config(dataclasses.replace(start, **shared))
     from fer_synth import records
     from fer_synth.experiment import runs
@@ -326,7 +332,7 @@ def do_resume(args: list[str]) -> None:
 
 # %% ../nbs/99_cli.ipynb #fee42fd2
 def do_measure(args: list[str]) -> None:
-    "Measure the generator of a run beside what real images score: Frechet distance, coverage, near-copies, CAS, ..."
+    "Measure the generator of a run beside what real images score: Frechet distance, near-copies, CAS, ..."
     options = parse(MeasureOptions, args, "measure")
     from fer_synth.experiment import results
     print(results.measure(options.run, options.n, options.cas))
@@ -334,8 +340,8 @@ def do_measure(args: list[str]) -> None:
 
 # %% ../nbs/99_cli.ipynb #5e196702
 COMMANDS: dict[str, Callable] = {
-    "demo": do_demo, "run": do_run, "resume": do_resume, "extend": do_extend, "data": do_data, "baseline": do_baseline,
-    "generate": do_generate, "measure": do_measure, "report": do_report,
+    "demo": do_demo, "run": do_run, "resume": do_resume, "extend": do_extend, "data": do_data,
+    "baseline": do_baseline, "generate": do_generate, "measure": do_measure, "report": do_report,
 }
 
 # %% ../nbs/99_cli.ipynb #32afb1f7
@@ -366,9 +372,20 @@ def dispatch(args: list[str]) -> None:
     sys.stdout.flush()
 
 # %% ../nbs/99_cli.ipynb #24c83d3d
-def complain(sentence: str) -> None:
-    "One line on stderr."
+def complain(
+    sentence: str,
+    status: int,
+) -> int:           # the status
+    "One line on stderr, for an exit with this status."
     print("fer-synth: " + " ".join(sentence.split()), file=sys.stderr)
+    return status
+
+# %% ../nbs/99_cli.ipynb #24c83d3e
+def explain(error: Exception) -> str | None:  # None: a bug, which must be seen
+    "What a person is told about an error of the disk or of a path."
+    if no_room(error): return "No room left on disk; free some and try again."
+    paths = PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError
+    return f"{error.filename}: {error.strerror}; choose another path." if isinstance(error, paths) else None
 
 # %% ../nbs/99_cli.ipynb #80b2b9e5
 def main(
@@ -377,15 +394,16 @@ def main(
     "Entry point of `fer-synth`."
     try: dispatch(list(sys.argv[1:] if args is None else args))
     except SystemExit as e: return int(e.code or 0)
-    except UserError as e: complain(str(e)); return 2
-    except KeyboardInterrupt as e: complain(str(e) or "Stopped."); return 130
+    except UserError as e: return complain(str(e), 2)
+    except KeyboardInterrupt as e: return complain(str(e) or "Stopped.", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        nowhere = os.open(os.devnull, os.O_WRONLY)      # else Python complains once more at exit
+        os.dup2(nowhere, sys.stdout.fileno())
         return 141
     except Exception as e:
-        if no_room(e): complain("No room left on disk; free some and try again."); return 2
-        if not isinstance(e, (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)): raise
-        complain(f"{e.filename}: {e.strerror}; choose another path."); return 2
+        told = explain(e)
+        if told is None: raise
+        return complain(told, 2)
     return 0
 
 # %% ../nbs/99_cli.ipynb #e6690b2c

@@ -22,9 +22,12 @@ class DataConfig:
     size: int = setting(32, POSITIVE)  # images are resized to size x size pixels
     channels: int = 1  # 1 for grey, 3 for RGB
     classes: tuple[str, ...] = ()  # keep only these classes, in this order; empty keeps all
-    val_share: float = setting(0.1, SHARE)  # share of the training rows for validation, where the source has none
-    test_share: float = setting(0.2, SHARE)  # share of all rows for the test, where the source has no test split
-    split_seed: int = setting(0, NOT_NEGATIVE)  # seed of those two splits; equal in every run that is compared
+    # share of the training rows for validation, where the source has none
+    val_share: float = setting(0.1, SHARE)
+    # share of all rows for the test, where the source has no test split
+    test_share: float = setting(0.2, SHARE)
+    # seed of those two splits; equal in every run that is compared
+    split_seed: int = setting(0, NOT_NEGATIVE)
     drop_leaks: bool = True  # drop training images whose exact twin is in validation or test
     skip_bad: bool = False  # leave out images that do not decode (they are counted), instead of stopping
     limit: int = setting(0, NOT_NEGATIVE)  # use at most this many training images of each class; 0 uses all
@@ -78,17 +81,21 @@ class SelectionConfig:
     score: Score = "confidence"  # which score of an image decides
     threshold: float = 0.5  # least score; by default the judge's probability of the intended class
     class_thresholds: dict[str, float] = field(default_factory=dict)  # thresholds of single classes
-    min_precision: float = setting(0.0, SHARE)  # raise thresholds until the judge is right this often; 0: leave
-    target: int = setting(0, NOT_NEGATIVE)  # top every class up to so many training images; 0: the largest class
+    # raise thresholds until the judge is right this often; 0: leave
+    min_precision: float = setting(0.0, SHARE)
+    # top every class up to so many training images; 0: the largest class
+    target: int = setting(0, NOT_NEGATIVE)
     max_pool: int = setting(4000, POSITIVE)  # generate at most so many candidates for each class
-    prefer: Literal["made", "confident"] = "made"  # who fills the quota: the first made, or the highest scores
+    # who fills the quota: the first made, or the highest scores
+    prefer: Literal["made", "confident"] = "made"
 
 # %% ../nbs/02_config.ipynb #e3900ffb
 @dataclass(frozen=True, kw_only=True)
 class RoundsConfig:
     "How often the kept images go back to the GAN and to the judge."
     count: int = setting(2, POSITIVE)  # rounds of train, generate, judge, keep
-    cap: float = setting(0.25, SHARE)  # largest share of kept images among those that the critic takes for real
+    # largest share of kept images among those that the critic takes for real
+    cap: float = setting(0.25, SHARE)
 
 # %% ../nbs/02_config.ipynb #73887e60
 Arm = Literal["real", "balanced", "augmented"]
@@ -134,7 +141,8 @@ def outside(
 def check_thresholds(rule: SelectionConfig) -> None:
     "Raise `UserError` for a threshold that its score cannot reach, or for an unknown score."
     if rule.score not in SCORES:
-        raise UserError(f"selection.score is {rule.score!r}, which is unknown{closest(str(rule.score), SCORES)}")
+        hint = closest(str(rule.score), SCORES)
+        raise UserError(f"selection.score is {rule.score!r}, which is unknown{hint}")
     wrong = outside(rule.score, rule.threshold)
     if wrong: raise UserError(f"selection.threshold is {rule.threshold}; {wrong}.")
     for name, value in rule.class_thresholds.items():
@@ -145,13 +153,14 @@ def check_thresholds(rule: SelectionConfig) -> None:
 def check_config(
     cfg: RunConfig,
 ) -> RunConfig:  # the same config
-    "Raise `UserError` for a value that makes no sense; returns the config, so that it can stand in an expression."
+    "Raise `UserError` for a value that makes no sense; otherwise return the config."
     check_ranges(cfg)
     data, gan = cfg.data, cfg.gan
     if data.channels not in (1, 3):
         raise UserError(f"data.channels is {data.channels}; it must be 1 (grey) or 3 (RGB).")
     if data.size % 8:
-        raise UserError(f"data.size is {data.size}; it must be a multiple of 8, as the networks halve it three times.")
+        raise UserError(f"data.size is {data.size}; it must be a multiple of 8, "
+                        "as the networks halve it three times.")
     if not 0 < data.val_share + data.test_share < 1:
         raise UserError("data.val_share and data.test_share add up to 1 or more; leave rows for training.")
     check_thresholds(cfg.selection)
@@ -191,8 +200,13 @@ def save_config(cfg: RunConfig, path) -> Path:
 # %% ../nbs/02_config.ipynb #5ec9d830
 def load_config(path) -> RunConfig:
     "Read a config that `save_config` or a person wrote; `UserError` names the file and what is wrong."
-    try: values = json.loads(Path(path).read_text())
-    except FileNotFoundError: raise UserError(f"{path} does not exist; give the path of a config.json.") from None
-    except ValueError as e: raise UserError(f"{path} is not JSON ({e}).") from None
-    try: return check_config(from_dict(RunConfig, values))
-    except UserError as e: raise UserError(f"{path}: {e}") from None
+    try:
+        values = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give the path of a config.json.") from None
+    except ValueError as e:
+        raise UserError(f"{path} is not JSON ({e}).") from None
+    try:
+        return check_config(from_dict(RunConfig, values))
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None

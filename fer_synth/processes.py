@@ -13,7 +13,8 @@ from .config import UserError
 # %% ../nbs/05_processes.ipynb #829f04a9
 def rank_and_size() -> tuple[int, int]:  # (rank, number of processes); (0, 1) when there is only one
     "Which of how many processes this is."
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    if not (dist.is_available() and dist.is_initialized()): return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 # %% ../nbs/05_processes.ipynb #44ef1040
 def shard(
@@ -33,7 +34,8 @@ def all_reduce_mean(
     if n == 1 or not tensors: return
     flat = torch.cat([t.reshape(-1) for t in tensors])
     dist.all_reduce(flat)
-    for t, mean in zip(tensors, (flat / n).split([t.numel() for t in tensors])): t.copy_(mean.view_as(t))
+    means = (flat / n).split([t.numel() for t in tensors])
+    for t, mean in zip(tensors, means): t.copy_(mean.view_as(t))
 
 # %% ../nbs/05_processes.ipynb #f97c3dd8
 def broadcast_value(value: float) -> float:
@@ -59,12 +61,19 @@ def barrier() -> None:
 def check_batch(batch: int) -> None:
     "`UserError` unless a batch can be shared evenly."
     n = rank_and_size()[1]
-    if batch % n: raise UserError(f"gan.batch is {batch}, which {n} processes cannot share evenly; make it a multiple of {n}.")
+    if batch % n:
+        raise UserError(f"gan.batch is {batch}, which {n} processes cannot share evenly; "
+                        f"make it a multiple of {n}.")
 
 # %% ../nbs/05_processes.ipynb #0e7ba49a
-def join_processes(device: str = "auto") -> torch.device | None:  # this process's device; None when it is alone
+def join_processes(
+    device: str = "auto",      # "cpu": stay on the CPU; else a GPU where there is one
+) -> torch.device | None:      # this process's device; None when it is alone
     "Meet the other processes, if a launcher started several."
     if int(os.environ.get("WORLD_SIZE", "1")) < 2: return None
-    try: from accelerate import PartialState
-    except ImportError: raise UserError("Several processes need Hugging Face Accelerate: pip install accelerate") from None
-    return PartialState(cpu=device == "cpu" or not torch.cuda.is_available()).device
+    try:
+        from accelerate import PartialState
+    except ImportError:
+        raise UserError("Several processes need Hugging Face Accelerate: pip install accelerate") from None
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    return PartialState(cpu=on_cpu).device

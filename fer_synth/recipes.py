@@ -6,8 +6,8 @@ __all__ = ['FIVE_EMOTIONS', 'RECIPES', 'wgan_gp_drawn32', 'wgan_gp_fer32', 'cgan
 
 # %% ../nbs/03_recipes.ipynb #4eb5bc10
 from dataclasses import replace
-from .config import (ClassifierConfig, CompareConfig, DataConfig, RunConfig, SelectionConfig, UserError,
-                              WarmupConfig, closest)
+from .config import (ClassifierConfig, CompareConfig, DataConfig, RunConfig, SelectionConfig,
+                              UserError, WarmupConfig, closest)
 from .family_settings import CganConfig, VanillaConfig, WganGpConfig
 
 # %% ../nbs/03_recipes.ipynb #1c59697b
@@ -67,8 +67,9 @@ def tiny_wgan_gp() -> RunConfig:
         data=DataConfig(source="drawn", size=16, drawn_counts=(40, 24, 64, 48, 40), drawn_holdout=16),
         clf=ClassifierConfig(epochs=4.0, batch=32),
         warmup=WarmupConfig(steps=8, batch=16),
-        gan=WganGpConfig(steps=6, later_steps=4, critic_steps=2, critic_first=4, z=8, gen_width=16, critic_width=16,
-                         batch=16, log_every=2, sample_every=4, checkpoint_every=2, measure_images=60),
+        gan=WganGpConfig(steps=6, later_steps=4, critic_steps=2, critic_first=4,
+                         z=8, gen_width=16, critic_width=16, batch=16,
+                         log_every=2, sample_every=4, checkpoint_every=2, measure_images=60),
         selection=SelectionConfig(threshold=0.2, max_pool=64),
         compare=CompareConfig(seeds=2, bootstrap=200),
         threads=1,
@@ -78,13 +79,21 @@ def tiny_wgan_gp() -> RunConfig:
 def tiny_cgan() -> RunConfig:
     "The same for `cgan`, with all that it can do switched on."
     base = tiny_wgan_gp()
-    return replace(base, recipe="tiny_cgan", gan=CganConfig(
-        steps=6, later_steps=4, z=8, gen_width=16, critic_width=16, batch=16, penalty_every=2, log_every=2,
-        sample_every=4, checkpoint_every=2, measure_every=3, measure_images=60, keep="best"))
+    return replace(
+        base,
+        recipe="tiny_cgan",
+        gan=CganConfig(steps=6, later_steps=4, z=8, gen_width=16, critic_width=16, batch=16, penalty_every=2,
+                       log_every=2, sample_every=4, checkpoint_every=2, measure_every=3, measure_images=60,
+                       keep="best"),
+    )
 
 # %% ../nbs/03_recipes.ipynb #2b35caeb
-RECIPES = {f.__name__: f for f in (wgan_gp_drawn32, wgan_gp_fer32, cgan_drawn32, cgan_fer32, vanilla_drawn32,
-                                   tiny_wgan_gp, tiny_cgan)}
+RECIPES = {recipe.__name__: recipe for recipe in (
+    wgan_gp_drawn32, wgan_gp_fer32,
+    cgan_drawn32, cgan_fer32,
+    vanilla_drawn32,
+    tiny_wgan_gp, tiny_cgan,
+)}
 
 # %% ../nbs/03_recipes.ipynb #443b91e3
 def get_recipe(name: str) -> RunConfig:

@@ -64,7 +64,9 @@ def rng(seed: int, *names, device="cpu") -> torch.Generator:
 # %% ../nbs/04_runtime.ipynb #ebe1196d
 class seeded:
     "Context manager: PyTorch's global random stream comes from this role, and is restored afterwards."
-    def __init__(self, seed: int, *names): self.seed, self.fork = derive(seed, *names), torch.random.fork_rng()
+    def __init__(self, seed: int, *names):
+        self.seed = derive(seed, *names)
+        self.fork = torch.random.fork_rng()
     def __enter__(self):
         self.fork.__enter__()
         torch.manual_seed(self.seed)
@@ -73,26 +75,41 @@ class seeded:
 # %% ../nbs/04_runtime.ipynb #db3906b7
 def cpu_name() -> str:
     "The processor's name, as the system tells it."
-    try: lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError: return platform.processor() or platform.machine()
-    return next((l.split(":", 1)[1].strip() for l in lines if l.startswith("model name")), platform.machine())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    for line in lines:
+        if line.startswith("model name"): return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 # %% ../nbs/04_runtime.ipynb #aa91e5f6
 def git_commit() -> str | None:
     "The commit of the checkout that this package runs from; None when it is an installed copy."
-    try: out = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError, NameError): return None
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        folder = Path(__file__).parent
+        out = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError, NameError):    # NameError: a notebook has no `__file__`
+        return None
     return out.stdout.strip() or None
 
 # %% ../nbs/04_runtime.ipynb #56b28eb4
 def environment(device: torch.device) -> dict:
     "Versions and machine, for `env.json`."
     return {
-        "python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
-        "numpy": np.__version__, "fer_synth": __version__, "platform": platform.platform(), "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "fer_synth": __version__,
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(), "device": str(device),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None, "git_commit": git_commit(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "git_commit": git_commit(),
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
 
@@ -119,16 +136,20 @@ def flatten_optimizer(
 # %% ../nbs/04_runtime.ipynb #cb0b007d
 def restore_optimizer(opt: torch.optim.Optimizer, prefix: str, tensors: dict) -> None:
     "Put back what `flatten_optimizer` took; the parameter groups (rates, betas) stay as they are."
-    state, params = {}, [p for group in opt.param_groups for p in group["params"]]
-    for key, v in tensors.items():
+    params = [p for group in opt.param_groups for p in group["params"]]
+    state = {}
+    for key, saved in tensors.items():
         if not key.startswith(prefix + "."): continue
-        i, name = key[len(prefix) + 1:].split(".", 1)
-        like = params[int(i)]
-        if not v.is_floating_point() and not v.ndim: v = v.item()      # SparseAdam counts its steps in plain ints
-        elif v.shape == like.shape:
-            v = torch.empty_like(like, dtype=v.dtype, device=v.device).copy_(v)    # strides as fused Adam demands
-        else: v = v.clone()
-        state.setdefault(int(i), {})[name] = v
+        index, name = key[len(prefix) + 1:].split(".", 1)
+        param = params[int(index)]
+        if not saved.is_floating_point() and not saved.ndim:
+            value = saved.item()      # SparseAdam counts its steps in plain ints
+        elif saved.shape == param.shape:
+            value = torch.empty_like(param, dtype=saved.dtype, device=saved.device)
+            value.copy_(saved)        # in the memory layout of the parameter, as fused Adam demands
+        else:
+            value = saved.clone()
+        state.setdefault(int(index), {})[name] = value
     opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
 
 # %% ../nbs/04_runtime.ipynb #412a2e64
@@ -149,11 +170,14 @@ def load_tensors(
     "Read what `save_tensors` wrote; a damaged file is a `UserError` that names it."
     from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, "pt") as f: notes = json.loads((f.metadata() or {}).get("notes", "{}"))
+        with safe_open(path, "pt") as f:
+            notes = json.loads((f.metadata() or {}).get("notes", "{}"))
         return {} if notes_only else load_file(path), notes
-    except FileNotFoundError: raise UserError(f"{path} does not exist.") from None
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
     except (SafetensorError, ValueError) as e:
-        raise UserError(f"{path} is not a whole safetensors file ({e}); delete it to start this stage again.") from None
+        raise UserError(f"{path} is not a whole safetensors file ({e}); "
+                        "delete it to start this stage again.") from None
 
 # %% ../nbs/04_runtime.ipynb #34686049
 def progress(
@@ -163,9 +187,10 @@ def progress(
     initial: int = 0,  # steps already done
     show: bool = True, # False: no bar
 ):
-    "A progress bar over `steps` with the time left; a line every five seconds at most where the output is not a terminal."
-    return tqdm(steps, desc=f"{stage:<14}", total=total, initial=initial, disable=not show, dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 5.0, leave=True, file=sys.stderr)
+    "A progress bar with the time left; where the output is no terminal, at most a line every five seconds."
+    interval = 0.5 if sys.stderr.isatty() else 5.0
+    return tqdm(steps, desc=f"{stage:<14}", total=total, initial=initial, disable=not show,
+                dynamic_ncols=True, mininterval=interval, leave=True, file=sys.stderr)
 
 # %% ../nbs/04_runtime.ipynb #b697a0fa
 def image_grid(

@@ -190,7 +190,7 @@ def test_measure_prints_its_table(rooms, capsys):
 
 
 def saved_run(**changes) -> RunConfig:
-    "A folder 'r' with nothing but a config in it; the config."
+    "A run folder that has only begun; its config."
     cfg = dataclasses.replace(get_recipe("tiny_wgan_gp"), **changes)
     Path("r/steps").mkdir(parents=True)
     save_config(cfg, "r/config.json")

@@ -5,14 +5,14 @@ __all__ = ['Member', 'members', 'needs_sources', 'load_generator', 'load_sampler
 
 # %% ../../nbs/72_experiment.generators.ipynb #70aa0002
 from dataclasses import dataclass
-import numpy as np, torch
+import numpy as np
 from torch import nn
 from ..config import RunConfig
 from ..data.training_sources import TrainingSources
 from ..data.training_set import TrainingSet
 from ..families.known import get_family, make_generator
 from ..models.samplers import Sampler
-from ..records import StepFolder
+from ..records import StepFolder, load_trained
 from ..runtime import derive
 from ..settings import UserError
 from ..steps import Plan, Store
@@ -58,9 +58,7 @@ def load_sampler(
 ) -> Sampler:
     "What draws the images of a trained GAN."
     gen = make_generator(cfg.gan, len(member.classes), cfg.data.size, cfg.data.channels, 0)
-    saved = folder.load()
-    if saved is None: raise UserError(f"{folder.path} holds no checkpoint; it was trained elsewhere, or not at all.")
-    load_generator(gen, saved[0], cfg.gan.keep)
+    load_generator(gen, load_trained(folder)[0], cfg.gan.keep)
     gen.eval().requires_grad_(False).to(device)
     return get_family(cfg.gan.family).sampler_class(gen, device, sources)
 
@@ -74,7 +72,7 @@ class Drawing:
         "An image of a class (by the run's number) for each seed."
         return self.sampler.draw(self.request(label, seeds, choice))
     def request(self, label: int, seeds, choice: int = 0):
-        "The request for images of a class; `choice` decides which source images are taken, where there are any."
+        "The request for images of a class; `choice` decides which source images are taken, if any."
         return self.sampler.request(np.full(len(seeds), self.member.classes.index(label)), seeds, choice)
 
 # %% ../../nbs/72_experiment.generators.ipynb #70aa0006
@@ -92,7 +90,8 @@ def newest_drawings(
     for member in members(cfg, tuple(classes)):
         done = [s for s in plan.of("gan", member=member.suffix, **wanted) if store.state(s) == "done"]
         if not done:
-            raise UserError(f"{store.run.path} holds no GAN yet; continue it with: fer-synth resume {store.run.path}")
+            raise UserError(f"{store.run.path} holds no GAN yet; continue it with: "
+                            f"fer-synth resume {store.run.path}")
         found.append(Drawing(member, load_sampler(store.folder(done[-1]), cfg, member, device, sources)))
     return found
 

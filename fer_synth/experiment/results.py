@@ -7,7 +7,7 @@ __all__ = ['Run', 'generate', 'write_images', 'score_again', 'measure']
 import csv, io
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from PIL import Image
 from torch import nn
 from ..config import RunConfig, write_atomic
@@ -55,7 +55,8 @@ class Run:
     def judge(self, round: int | None = None, device="cpu") -> nn.Module:
         "The judge that followed a round (0: the first one); None: the newest."
         data = self.cfg.data
-        like = TrainingSet(np.zeros((0, data.channels, data.size, data.size), np.uint8), np.zeros(0, np.int64), self.classes)
+        nothing = np.zeros((0, data.channels, data.size, data.size), np.uint8)
+        like = TrainingSet(nothing, np.zeros(0, np.int64), self.classes)
         return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
     def drawings(self, device="cpu", images=None, round: int | None = None) -> list[Drawing]:
         "The generators of a round, or the newest; `images`: the run's, for families with source images."
@@ -74,7 +75,8 @@ def generate(
 ) -> Path:              # the path of images.csv
     "Draw new images of a class: PNG files, and a CSV with their seeds and the judge's scores."
     run, device = Run.open(run_folder), start(device)
-    if class_name not in run.classes: raise UserError(f"Unknown class '{class_name}'{closest(class_name, run.classes)}")
+    if class_name not in run.classes:
+        raise UserError(f"Unknown class '{class_name}'{closest(class_name, run.classes)}")
     if n < 1: raise UserError(f"n is {n}; it must be 1 or more.")
     c = run.classes.index(class_name)
     drawing = next(d for d in run.drawings(device) if c in d.member.classes)
@@ -97,7 +99,8 @@ def write_images(
 ) -> Path:
     "Write generated images as PNG files with `images.csv` beside them, the CSV last."
     try: out.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
+    except OSError as e:
+        raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "class", *rows, "confidence", "predicted", *(f"p_{c}" for c in classes)])
@@ -115,7 +118,7 @@ def score_again(
     score: str,           # one of `SCORES`
     round: int = 0,       # which round; 0: the last that has a pool
     device: str = "auto",
-) -> dict:                # "score" (N,), of the intended class of each image in the pool; "val_score" (M, K); "val_truth" (M,)
+) -> dict:                # "score" (N,), of each image's intended class; "val_score" (M, K); "val_truth" (M,)
     "Any score of a round's pool and of the validation rows, by the judge of that round."
     run = Run.open(run_folder)
     device, images = start(device), load_images(run.cfg.data)

@@ -23,7 +23,7 @@ from ..runtime import environment, start
 from ..selection.pools import read_selection, write_selection
 from ..selection.rules import SelectionRule, thresholds
 from ..settings import UserError
-from ..steps import EXECUTORS, Paces, Plan, Step, Store, plan_text, read_plan
+from ..steps import EXECUTORS, Paces, Step, Store, continue_from, plan_text, read_plan
 from ..words import closing, confusion_text, table
 
 # %% ../../nbs/75_experiment.runs.ipynb #07d87e40
@@ -39,7 +39,8 @@ def prepare(cfg: RunConfig) -> tuple[ImageSet, torch.device]:
     for part in ("train", "val", "test"):
         missing = set(range(len(images.classes))) - set(images.part(part)[1].tolist())
         if missing:
-            raise UserError(f"{cfg.data.source}: class '{images.classes[min(missing)]}' has no image in the {part} split; "
+            name = images.classes[min(missing)]
+            raise UserError(f"{cfg.data.source}: class '{name}' has no image in the {part} split; "
                             "add some, or leave it out with data.classes.")
     nothing = np.full((1, len(images.classes)), 0.5), np.zeros(1, int)
     thresholds(cfg.selection, images.classes, *nothing)                     # names of unknown classes raise
@@ -53,7 +54,8 @@ def record_data(folder: RunFolder, images: ImageSet, source: str) -> None:
     "Write down what the images are; `UserError` when the run was begun with others."
     fingerprint = images.fingerprint()
     if (folder/"data.json").exists() and folder.read("data.json")["fingerprint"] != fingerprint:
-        raise UserError(f"{source} is not what it was when {folder.path} was begun; restore it, or start a new run.")
+        raise UserError(f"{source} is not what it was when {folder.path} was begun; "
+                        "restore it, or start a new run.")
     folder.json("data.json", {**images.report, "fingerprint": fingerprint})
 
 # %% ../../nbs/75_experiment.runs.ipynb #9b8b2ea8
@@ -64,7 +66,8 @@ def private_folder(copy_of=None) -> Path:
     return Path(shutil.copytree(copy_of, place/"run")) if copy_of else place/"run"
 
 # %% ../../nbs/75_experiment.runs.ipynb #73aa0012
-PUBLISHED = {"select": ("selection.csv",), "measure": ("measures.json",), "compare": ("predictions.npz", "metrics.json")}
+PUBLISHED = {"select": ("selection.csv",), "measure": ("measures.json",),
+             "compare": ("predictions.npz", "metrics.json")}
 
 # %% ../../nbs/75_experiment.runs.ipynb #73aa0002
 def publish(job: Job, step: Step) -> None:
@@ -139,7 +142,7 @@ def dry_run(
     out=None,    # a run folder, for the steps that are finished in it; None: of a run that has not begun
     reuse=(),    # other run folders whose finished steps would be taken over
 ) -> str:
-    "The steps that a run would take, with what is done and how long the rest will take on this machine; writes nothing."
+    "The steps that a run would take, what is done, and how long the rest will take here; writes nothing."
     images, _ = prepare(cfg)
     store = Store(RunFolder(out)) if out else None
     plan, others = plan_run(cfg, images), [Store(RunFolder(p)) for p in reuse]
@@ -161,7 +164,7 @@ def reopen(out, show: bool, cfg: RunConfig | None = None, reuse=()) -> Job:
 
 # %% ../../nbs/75_experiment.runs.ipynb #cce40b46
 def slow_down(job: Job, factor: float) -> Job:
-    "The same job with other learning rates from the first GAN on that is not finished; config.json and plan change."
+    "The same job with other learning rates from the first unfinished GAN on; config.json and plan change."
     unfinished = [s for s in job.plan.of("gan") if job.store.state(s) != "done"]
     if not unfinished: return job
     old = unfinished[0]
@@ -169,7 +172,7 @@ def slow_down(job: Job, factor: float) -> Job:
     slowdown = Slowdown(old.name, saved[1]["step"] if saved else 0, factor)
     cfg = replace(job.cfg, slowed=(*job.cfg.slowed, str(slowdown)))
     plan = plan_run(cfg, job.images)
-    job.store.continue_from(old, plan[old.name])
+    continue_from(job.store, old, plan[old.name])
     save_config(cfg, job.store.run/"config.json")
     return replace(job, cfg=cfg, plan=plan)
 
@@ -177,9 +180,9 @@ def slow_down(job: Job, factor: float) -> Job:
 def resume(
     out,                  # a run folder
     show: bool = True,    # progress bars, warnings and the closing table
-    slower: float = 1.0,  # factor on the GAN's learning rates, from the last checkpoint on; for one that broke down
+    slower: float = 1.0,  # factor on the learning rates of a GAN that broke down, from its checkpoint on
 ) -> Path:                # the same folder
-    "Go on with a run that was stopped, wherever it was; with `slower` 1, the numbers are those of one that never stopped."
+    "Go on with a run that was stopped; with `slower` 1, the numbers are those of one that never stopped."
     if not 0 < slower <= 1: raise UserError(f"slower is {slower:g}; it must be more than 0 and at most 1.")
     job = reopen(out, show)
     if slower != 1: job = slow_down(job, slower)
@@ -194,11 +197,12 @@ def extend(
     show: bool = True,
     reuse=(),           # other run folders whose finished steps may be taken over
 ) -> Path:              # the same folder
-    "Change what a run is about and compute only what is new; the results are those of a fresh run with that config."
+    "Change what a run is about and compute only what is new; the results equal those of a fresh run."
     check_config(cfg)
     folder, before = RunFolder.open(out)
     if cfg.data != before.data:
-        raise UserError(f"{out} was begun with other settings of the data; images cannot be changed, start a new run.")
+        raise UserError(f"{out} was begun with other settings of the data; images cannot be changed, "
+                        "start a new run.")
     job = reopen(out, show, cfg, reuse)
     save_config(cfg, job.store.run/"config.json")
     path = execute(job)

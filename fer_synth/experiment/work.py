@@ -7,7 +7,7 @@ __all__ = ['WARMUP_IMAGES', 'WORK', 'Job', 'work_data', 'load_classifier', 'kept
            'arm_data', 'work_student', 'predict_all', 'time_of_groups', 'work_compare']
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0002
-import json, sys
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Callable
@@ -22,18 +22,19 @@ from ..data.training_set import TrainingSet
 from ..evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
 from ..evaluation.generators import Yardstick, classification_accuracy_score
 from .generators import Drawing, Member, fresh_images, load_sampler, needs_sources
+from .plan import RATES
 from ..families.known import get_family, make_critic, make_generator
 from ..models.classifier import make_classifier
 from ..models.features import VGGFeatures
 from ..models.samplers import Sampler
 from ..processes import broadcast
-from ..records import StepFolder
+from ..records import StepFolder, load_trained
 from ..runtime import derive, image_grid, peak_memory_gib, progress
-from ..selection.pools import Pool, read_validation, selection_rows, weights_hash, write_selection, write_validation
-from ..selection.rules import (blank, precision_warnings, quotas, select, selection_warnings, summarise,
-                                       threshold_curve, thresholds)
-from ..selection.scores import Scorer, make_scorer, score_pool
-from ..settings import UserError
+from ..selection.pools import (Pool, read_validation, selection_rows, weights_hash, write_selection,
+                                       write_validation)
+from ..selection.rules import (blank, precision_warnings, quotas, select, selection_warnings,
+                                       summarise, threshold_curve, thresholds)
+from ..selection.scores import Scorer, class_scores, make_scorer, score_pool
 from ..steps import Plan, Step, Store
 from ..training.classifier import Schedule, predict, train_classifier, with_prefix
 from ..training.gan import Budget, Watch, train
@@ -85,10 +86,8 @@ def load_classifier(
     device="cpu",
 ) -> nn.Module:
     "A trained classifier with its best weights, in evaluation mode."
-    saved = folder.load()
-    if saved is None: raise UserError(f"{folder.path} holds no checkpoint; it was trained elsewhere, or not at all.")
     clf = make_classifier(cfg, len(like.classes), like.size, like.channels)
-    clf.load_state_dict(with_prefix("best/", saved[0]))
+    clf.load_state_dict(with_prefix("best/", load_trained(folder)[0]))
     return clf.eval().requires_grad_(False).to(device)
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0005
@@ -110,8 +109,8 @@ def work_judge(job: Job, step: Step, folder: StepFolder) -> None:
             before = job.input(step, "judge").load()
             return folder.save(before[0], **before[1])
         data = data.join(kept)
-    schedule = Schedule.of(job.cfg.clf, len(job.real))
-    train_classifier(job.cfg.clf, data, job.val, schedule, folder, derive(step.seed, "judge", round), job.device)
+    schedule, seed = Schedule.of(job.cfg.clf, len(job.real)), derive(step.seed, "judge", round)
+    train_classifier(job.cfg.clf, data, job.val, schedule, folder, seed, job.device)
 
 # %% ../../nbs/74_experiment.work.ipynb #c9b48712
 WARMUP_IMAGES = 100_000
@@ -152,8 +151,8 @@ def critic_batches(
         data, extra = data.join(replace(more, origin=None)), len(more)
     share = min(job.cfg.rounds.cap, extra / max(1, len(data)))
     transform = MirrorAndShift() if cfg.mirror else None
-    return Batches(data.images, data.labels, cfg.batch, seed, "gan", round, device=job.device, transform=transform,
-                   even=cfg.even, extra=extra, extra_share=share)
+    return Batches(data.images, data.labels, cfg.batch, seed, "gan", round, device=job.device,
+                   transform=transform, even=cfg.even, extra=extra, extra_share=share)
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0007
 def trained_before(job: Job, step: Step) -> int:
@@ -183,7 +182,7 @@ def only_classes(images: ImageSet, classes) -> ImageSet:
 
 # %% ../../nbs/74_experiment.work.ipynb #30090fc8
 def make_measure(job: Job, member: Member, judge: nn.Module) -> Callable[[Sampler], dict] | None:
-    "What looks at a generator during training, by the first judge, on validation rows; None: nothing is measured."
+    "What measures a generator during training, by the first judge, on validation rows; None: nothing does."
     cfg, seed = job.cfg.gan, job.cfg.seed
     if not cfg.measure_every: return None
     yard = Yardstick(judge, only_classes(job.images, member.classes), derive(seed, "yardstick"), job.device)
@@ -196,7 +195,7 @@ def make_measure(job: Job, member: Member, judge: nn.Module) -> Callable[[Sample
 def work_gan(job: Job, step: Step, folder: StepFolder) -> None:
     "Train one GAN for one round; a later round goes on from the networks and optimisers of the one before."
     cfg, member, round = job.cfg, job.member(step), step.settings["round"]
-    rates = {name: step.settings["gan"][name] for name in ("lr_gen", "lr_critic") if name in step.settings["gan"]}
+    rates = {name: v for name, v in step.settings["gan"].items() if name in RATES}
     gan, seed, n = replace(cfg.gan, **rates), derive(step.seed, "gan", member.suffix), len(member.classes)
     gen = new_generator(job, member)
     critic = make_critic(gan, n, cfg.data.size, cfg.data.channels, seed).to(job.device)
@@ -205,8 +204,8 @@ def work_gan(job: Job, step: Step, folder: StepFolder) -> None:
     kept = kept_images(job, step.input("select")) if "select" in kinds else None
     judge = load_classifier(job.input(step, "judge"), cfg.clf, job.real, job.device)
     objective = get_family(gan.family)(
-        gan, gen, critic, critic_batches(job, member, round, kept, seed), derive(seed, "round", round), job.device,
-        begun=trained_before(job, step), judge=judge, sources=job.family_sources)
+        gan, gen, critic, critic_batches(job, member, round, kept, seed), derive(seed, "round", round),
+        job.device, begun=trained_before(job, step), judge=judge, sources=job.family_sources)
     if "gan" in kinds: objective.load(job.input(step, "gan").load()[0])
     broadcast([t for net in objective.modules.values() for t in net.state_dict().values()])
     watch = Watch.of(gan, measure=make_measure(job, member, judge), n_classes=n, seed=step.seed,
@@ -227,7 +226,8 @@ def make_class_pool(
     rule, parts, made, passed = job.cfg.selection, [], 0, 0
     every = quota and rule.prefer == "confident"
     while made < rule.max_pool and (every or passed < quota or not made):
-        seeds = [derive(job.cfg.seed, "pool", round, c, i) for i in range(made, min(made + 256, rule.max_pool))]
+        numbers = range(made, min(made + 256, rule.max_pool))
+        seeds = [derive(job.cfg.seed, "pool", round, c, i) for i in numbers]
         request = drawing.request(c, seeds, derive(job.cfg.seed, "pool", round, c, made))
         images = drawing.sampler.draw(request)
         probs = predict(scorer.judge, images, job.device)
@@ -274,17 +274,20 @@ def work_pool(job: Job, step: Step, folder: StepFolder) -> None:
 
 # %% ../../nbs/74_experiment.work.ipynb #354a99e1
 def work_select(job: Job, step: Step, folder: StepFolder) -> None:
-    "Keep and drop the candidates of a round: `kept.npy`, a table with a row for each, numbers, warnings and curves."
-    cfg, classes, score, round = job.cfg.selection, job.classes, job.cfg.selection.score, step.settings["round"]
-    pool, seen = Pool.load(job.input(step, "pool")/"pool.npz"), read_validation(job.input(step, "pool")/"validation.npz")
+    "Keep and drop the candidates of a round: `kept.npy`, a table with a row for each, numbers and warnings."
+    cfg, classes, round = job.cfg.selection, job.classes, step.settings["round"]
+    score = cfg.score
+    pool = Pool.load(job.input(step, "pool")/"pool.npz")
+    seen = read_validation(job.input(step, "pool")/"validation.npz")
     if pool.sources is not None: job.sources.check(pool.sources)
-    val_score = seen.get("score", seen["probs"]) if score != "confidence" else np.round(seen["probs"].astype(float), 6)
+    val_score = seen["score"] if "score" in seen else class_scores("confidence", seen["probs"])
     scores, empty = score_pool(pool.probs, pool.labels), blank(pool.images)
     if pool.score is not None: scores[score] = pool.score
     least = thresholds(cfg, classes, val_score, seen["truth"])
     wanted = quotas(cfg, classes, job.counts)
     kept, reasons = select(scores, pool.labels, least, wanted, classes, cfg.prefer, empty, score)
-    rows = selection_rows(round, pool.labels, pool.seeds, pool.generators, scores, kept, reasons, classes, pool.sources)
+    rows = selection_rows(round, pool.labels, pool.seeds, pool.generators, scores, kept, reasons, classes,
+                          pool.sources)
     summary = summarise(scores, pool.labels, reasons, least, wanted, job.counts, classes)
     warnings = precision_warnings(cfg, least, classes, val_score, seen["truth"])
     warnings += selection_warnings(summary, scores, pool.labels, empty, score)
@@ -293,7 +296,8 @@ def work_select(job: Job, step: Step, folder: StepFolder) -> None:
         for w in warnings: print(f"Warning, round {round}: {w}", file=sys.stderr)
     np.save(folder/"kept.npy", kept)
     write_selection(folder/"selection.csv", rows, classes)
-    folder.write_json("selection.json", {"round": round, "classes": summary, "warnings": warnings, "curve": curve})
+    found = {"round": round, "classes": summary, "warnings": warnings, "curve": curve}
+    folder.write_json("selection.json", found)
 
 # %% ../../nbs/74_experiment.work.ipynb #34f88347
 def measure_generators(
@@ -309,8 +313,8 @@ def measure_generators(
     found = yard.full(*fresh_images(drawings, job.real.counts, n, seed, "measure"))
     if cas:
         drawn = fresh_images(drawings, job.real.counts, len(job.real), seed, "cas")
-        found["cas"] = classification_accuracy_score(job.cfg.clf, *drawn, job.images, seed=seed, device=job.device,
-                                                     show=job.show)
+        found["cas"] = classification_accuracy_score(
+            job.cfg.clf, *drawn, job.images, seed=seed, device=job.device, show=job.show)
     return found
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0011
@@ -376,8 +380,8 @@ def work_compare(job: Job, step: Step, folder: StepFolder) -> None:
         "selection": {"rounds": [{"round": r["round"], "classes": r["classes"]} for r in rounds],
                       "warnings": [f"Round {r['round']}: {w}" for r in rounds for w in r["warnings"]]},
         "threshold_curve": rounds[-1]["curve"] if rounds else {},
-        "resources": {"seconds": round(sum(spent.values()), 1), "peak_memory_gib": round(peak_memory_gib(), 3),
-                      "stages": spent}})
+        "resources": {"seconds": round(sum(spent.values()), 1),
+                      "peak_memory_gib": round(peak_memory_gib(), 3), "stages": spent}})
 
 # %% ../../nbs/74_experiment.work.ipynb #72aa0015
 WORK: dict[str, Callable[[Job, Step, StepFolder], None]] = {

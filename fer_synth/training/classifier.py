@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from ..config import ClassifierConfig
 from ..data.batches import Batches, MirrorAndShift, to_float
-from ..data.training_set import TrainingSet
+from ..data.training_set import TrainingSet, filled
 from ..models.classifier import make_classifier
 from ..records import StepFolder
 from ..runtime import flatten_optimizer, progress, restore_optimizer, seeded
@@ -30,8 +30,9 @@ def predict(
     clf.eval()
     probs = np.zeros((0, 0), np.float32)
     for i in range(0, len(images), batch):
-        part = clf(to_float(torch.as_tensor(images[i:i + batch]).to(device))).softmax(1).cpu().numpy()
-        if not i: probs = np.empty((len(images), part.shape[1]), part.dtype)    # one block, not many small ones
+        x = to_float(torch.as_tensor(images[i:i + batch]).to(device))
+        part = clf(x).softmax(1).cpu().numpy()
+        if not i: probs = np.empty((len(images), part.shape[1]), part.dtype)    # one block of memory
         probs[i:i + batch] = part
     clf.train(was)
     return probs
@@ -39,18 +40,19 @@ def predict(
 # %% ../../nbs/44_training.classifier.ipynb #fdd6045b
 @torch.no_grad()
 def judge_features(
-    judge,               # a classifier with `features`
+    judge: nn.Module,    # a classifier with `features`
     images: np.ndarray,  # uint8 (N, C, H, W)
     device="cpu",
     batch: int = 512,    # images at a time
 ) -> np.ndarray:         # float32 (N, D)
-    "What the judge's last layer reads of each image; maps are averaged over the picture."
+    "The input of the judge's last layer for each image; feature maps are averaged over the image."
     judge.eval()
     parts = []
     for i in range(0, len(images), batch):
         x = to_float(torch.as_tensor(images[i:i + batch]).to(device))
         last = torch.relu(judge.features(x)[-1])
-        parts.append((last.mean((2, 3)) if last.ndim == 4 else last).cpu())
+        if last.ndim == 4: last = last.mean((2, 3))
+        parts.append(last.cpu())
     return torch.cat(parts).numpy()
 
 # %% ../../nbs/44_training.classifier.ipynb #cbca14e1
@@ -60,20 +62,22 @@ class Schedule:
     steps: int               # optimiser steps
     validate_every: int      # steps between two validations
     lr: float                # base rate
-    one_cycle: bool = False  # see above
+    one_cycle: bool = False  # instead of a constant rate
     patience: int = 0        # stop after so many validations without a lower loss; 0: never
     @classmethod
     def of(cls, cfg: ClassifierConfig, n_real: int) -> "Schedule":
         "The schedule that settings ask for, with so many real training rows."
         per_epoch = n_real / cfg.batch
-        steps, every = max(1, round(cfg.epochs * per_epoch)), max(1, round(per_epoch / cfg.evals_per_epoch))
+        steps = max(1, round(cfg.epochs * per_epoch))
+        every = max(1, round(per_epoch / cfg.evals_per_epoch))
         return cls(steps, every, cfg.lr, cfg.one_cycle, cfg.patience)
     def rate(self, step: int) -> float:
         "The learning rate of a step, from 0."
         if not self.one_cycle: return self.lr
         t, up = (step + 0.5) / self.steps, 0.3
         if t < up: return self.lr * (0.04 + 0.96 * t / up)
-        return self.lr * (0.5 * (1 + math.cos(math.pi * (t - up) / (1 - up))))
+        falling = math.pi * (t - up) / (1 - up)
+        return self.lr * (0.5 * (1 + math.cos(falling)))
 
 # %% ../../nbs/44_training.classifier.ipynb #4b3d0ed2
 class Training:
@@ -87,12 +91,14 @@ class Training:
         self.losses = []                            # since the last validation
         self.best = {k: v.clone() for k, v in self.clf.state_dict().items()}
     def save(self, folder: StepFolder) -> None:
+        "Write the checkpoint."
         tensors = {f"clf/{k}": v for k, v in self.clf.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
         if self.losses: tensors["losses"] = torch.stack(self.losses)
         tensors |= flatten_optimizer(self.opt, "opt")
         folder.save(tensors, step=self.step, best_loss=self.best_loss, stale=self.stale)
     def load(self, folder: StepFolder) -> None:
+        "Read the checkpoint, if there is one."
         saved = folder.load()
         if not saved: return
         tensors, notes = saved
@@ -146,7 +152,7 @@ def train_classifier(
 
 # %% ../../nbs/44_training.classifier.ipynb #6129e946
 def update(state: Training, batches: Batches, step: int, rate: float, weights=None) -> torch.Tensor:
-    "One optimiser step; returns the loss, still on the device."
+    "One optimiser step; returns the loss, a scalar on the device. `weights`: of all training rows, (N,)."
     x, y = batches[step]
     for group in state.opt.param_groups: group["lr"] = rate
     if state.dropout:
@@ -166,8 +172,8 @@ def validate(state: Training, val: TrainingSet, folder: StepFolder) -> None:
     "Measure on validation rows, log, and keep the weights if they are the best so far."
     loss = torch.stack(state.losses).mean().item()
     probs = predict(state.clf, val.images, state.device)
-    of_truth = probs[np.arange(len(probs)), val.labels]
-    val_loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
+    of_true_class = probs[np.arange(len(probs)), val.labels]
+    val_loss = float(-np.log(np.clip(of_true_class, 1e-12, 1)).mean())
     if val_loss < state.best_loss:
         state.best_loss, state.stale = val_loss, 0
         state.best = {k: v.clone() for k, v in state.clf.state_dict().items()}
