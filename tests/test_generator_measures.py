@@ -512,7 +512,7 @@ IMAGES, LABELS = fakes()
     (IMAGES[:0], LABELS[:0], "too few"), (IMAGES[:3], LABELS[:3], "too few")])
 def test_images_that_cannot_be_measured_are_refused(lab, images, labels, why):
     cfg, faces, _, yard = lab
-    for ask in (yard.quick, yard.full, lambda *x: classification_accuracy_score(cfg, *x, faces)):
+    for ask in (yard.quick, yard.full, lambda *x: classification_accuracy_score(cfg.clf, *x, faces)):
         with pytest.raises(UserError, match=why): ask(images, labels)
 
 
@@ -553,21 +553,22 @@ def test_cas_is_high_for_real_faces_and_at_chance_for_shuffled_labels(lab):
     faces = NoTest(**vars(load_images(cfg.data)))
     labels = np.arange(300) % 5
     images = draw_faces(labels, 5, 16, 0.0)
-    good = classification_accuracy_score(cfg, images, labels, faces)
-    bad = classification_accuracy_score(cfg, images, np.random.default_rng(0).permutation(labels), faces)
+    good = classification_accuracy_score(cfg.clf, images, labels, faces)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    bad = classification_accuracy_score(cfg.clf, images, shuffled, faces)
     for way in ("synthetic_to_real", "real_to_synthetic"):
         assert good[way]["accuracy"]["low"] > .35 and bad[way]["accuracy"]["low"] < .25, way
     assert good["real_to_real"] == bad["real_to_real"]
     assert set(good["real_to_real"]["recall"]) == set(faces.classes) and json.dumps(good, allow_nan=False)
     with pytest.raises(UserError, match="training rows"):
-        classification_accuracy_score(cfg, images, labels, faces, split="train")
+        classification_accuracy_score(cfg.clf, images, labels, faces, split="train")
 
 
 def test_cas_needs_two_images_of_a_class(lab):
     cfg, faces, _, _ = lab
     images, labels = fakes(5)
     with pytest.raises(UserError, match="two images"):
-        classification_accuracy_score(cfg, images, labels, faces)
+        classification_accuracy_score(cfg.clf, images, labels, faces)
 
 
 # The table
