@@ -8,18 +8,19 @@ __all__ = ['rank_and_size', 'shard', 'all_reduce_mean', 'broadcast_value', 'broa
 import os
 import torch
 import torch.distributed as dist
-from .config import UserError
+from .settings import UserError
 
 # %% ../nbs/05_processes.ipynb #829f04a9
 def rank_and_size() -> tuple[int, int]:  # (rank, number of processes); (0, 1) when there is only one
     "Which of how many processes this is."
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    if not (dist.is_available() and dist.is_initialized()): return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 # %% ../nbs/05_processes.ipynb #44ef1040
 def shard(
     t: torch.Tensor,  # rows for all processes (N, ...)
 ) -> torch.Tensor:    # this process's rows: every n-th, from its rank on
-    "This process's share of a batch."
+    "The shard of a batch that this process computes."
     rank, n = rank_and_size()
     return t[rank::n] if n > 1 else t
 
@@ -28,25 +29,26 @@ def shard(
 def all_reduce_mean(
     tensors: list[torch.Tensor],  # the same shapes in every process; changed in place
 ) -> None:
-    "The mean over all processes, by one message for all tensors together."
+    "The mean over all processes, in one message for all tensors together."
     n = rank_and_size()[1]
     if n == 1 or not tensors: return
     flat = torch.cat([t.reshape(-1) for t in tensors])
     dist.all_reduce(flat)
-    for t, mean in zip(tensors, (flat / n).split([t.numel() for t in tensors])): t.copy_(mean.view_as(t))
+    means = (flat / n).split([t.numel() for t in tensors])
+    for t, mean in zip(tensors, means): t.copy_(mean.view_as(t))
 
 # %% ../nbs/05_processes.ipynb #f97c3dd8
 def broadcast_value(value: float) -> float:
     "The first process's value, in every process."
     if rank_and_size()[1] == 1: return value
-    said = [value]
-    dist.broadcast_object_list(said)
-    return said[0]
+    shared = [value]
+    dist.broadcast_object_list(shared)
+    return shared[0]
 
 # %% ../nbs/05_processes.ipynb #c08caec7
 @torch.no_grad()
 def broadcast(tensors: list[torch.Tensor]) -> None:
-    "The first process's tensors, in every process, in place."
+    "Overwrite the tensors of every process with those of the first."
     if rank_and_size()[1] > 1:
         for t in tensors: dist.broadcast(t, 0)
 
@@ -59,12 +61,17 @@ def barrier() -> None:
 def check_batch(batch: int) -> None:
     "`UserError` unless a batch can be shared evenly."
     n = rank_and_size()[1]
-    if batch % n: raise UserError(f"gan.batch is {batch}, which {n} processes cannot share evenly; make it a multiple of {n}.")
+    if batch % n == 0: return
+    raise UserError(f"gan.batch is {batch}, which {n} processes cannot share evenly; "
+                    f"make it a multiple of {n}.")
 
 # %% ../nbs/05_processes.ipynb #0e7ba49a
-def join_processes(device: str = "auto") -> torch.device | None:  # this process's device; None when it is alone
-    "Meet the other processes, if a launcher started several."
+def join_processes(
+    device: str = "auto",     # "auto", "cpu" or "cuda"
+) -> torch.device | None:     # this process's device; None when there is only one process
+    "Connect to the other processes, if a launcher started several."
     if int(os.environ.get("WORLD_SIZE", "1")) < 2: return None
     try: from accelerate import PartialState
-    except ImportError: raise UserError("Several processes need Hugging Face Accelerate: pip install accelerate") from None
+    except ImportError:
+        raise UserError("Several processes need Hugging Face Accelerate: pip install accelerate") from None
     return PartialState(cpu=device == "cpu" or not torch.cuda.is_available()).device

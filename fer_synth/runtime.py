@@ -50,7 +50,7 @@ def start(
 # %% ../nbs/04_runtime.ipynb #17ea6bd7
 def derive(
     seed: int,   # the run's seed
-    *names,      # role, stage, step: anything with a stable `str`
+    *names,      # role, step, …: anything with a stable `str`
 ) -> int:        # 0 <= value < 2**63
     "A new seed from a seed and a list of names."
     text = "/".join(map(str, (seed, *names)))
@@ -64,7 +64,8 @@ def rng(seed: int, *names, device="cpu") -> torch.Generator:
 # %% ../nbs/04_runtime.ipynb #ebe1196d
 class seeded:
     "Context manager: PyTorch's global random stream comes from this role, and is restored afterwards."
-    def __init__(self, seed: int, *names): self.seed, self.fork = derive(seed, *names), torch.random.fork_rng()
+    def __init__(self, seed: int, *names):
+        self.seed, self.fork = derive(seed, *names), torch.random.fork_rng()
     def __enter__(self):
         self.fork.__enter__()
         torch.manual_seed(self.seed)
@@ -72,15 +73,17 @@ class seeded:
 
 # %% ../nbs/04_runtime.ipynb #db3906b7
 def cpu_name() -> str:
-    "The processor's name, as the system tells it."
+    "The processor's name, as the system gives it."
     try: lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError: return platform.processor() or platform.machine()
-    return next((l.split(":", 1)[1].strip() for l in lines if l.startswith("model name")), platform.machine())
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 # %% ../nbs/04_runtime.ipynb #aa91e5f6
 def git_commit() -> str | None:
     "The commit of the checkout that this package runs from; None when it is an installed copy."
-    try: out = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    command = ["git", "rev-parse", "HEAD"]
+    try: out = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError, NameError): return None
     return out.stdout.strip() or None
 
@@ -88,11 +91,18 @@ def git_commit() -> str | None:
 def environment(device: torch.device) -> dict:
     "Versions and machine, for `env.json`."
     return {
-        "python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
-        "numpy": np.__version__, "fer_synth": __version__, "platform": platform.platform(), "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "fer_synth": __version__,
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(), "device": str(device),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None, "git_commit": git_commit(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "git_commit": git_commit(),
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
 
@@ -124,9 +134,9 @@ def restore_optimizer(opt: torch.optim.Optimizer, prefix: str, tensors: dict) ->
         if not key.startswith(prefix + "."): continue
         i, name = key[len(prefix) + 1:].split(".", 1)
         like = params[int(i)]
-        if not v.is_floating_point() and not v.ndim: v = v.item()      # SparseAdam counts its steps in plain ints
-        elif v.shape == like.shape:
-            v = torch.empty_like(like, dtype=v.dtype, device=v.device).copy_(v)    # strides as fused Adam demands
+        if not v.is_floating_point() and not v.ndim: v = v.item()   # SparseAdam counts its steps in ints
+        elif v.shape == like.shape:                            # fused Adam demands the strides of the weights
+            v = torch.empty_like(like, dtype=v.dtype, device=v.device).copy_(v)
         else: v = v.clone()
         state.setdefault(int(i), {})[name] = v
     opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
@@ -135,7 +145,7 @@ def restore_optimizer(opt: torch.optim.Optimizer, prefix: str, tensors: dict) ->
 def save_tensors(
     path,                              # a .safetensors file
     tensors: dict[str, torch.Tensor],  # what to save
-    **notes,                           # JSON-ready facts to keep beside them
+    **notes,                           # facts that JSON can hold, to keep beside them
 ) -> Path:
     "Write tensors and notes into one safetensors file, whole or not at all."
     data = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
@@ -153,19 +163,21 @@ def load_tensors(
         return {} if notes_only else load_file(path), notes
     except FileNotFoundError: raise UserError(f"{path} does not exist.") from None
     except (SafetensorError, ValueError) as e:
-        raise UserError(f"{path} is not a whole safetensors file ({e}); delete it to start this stage again.") from None
+        raise UserError(f"{path} is not a whole safetensors file ({e}); "
+                        "delete it to start this step again.") from None
 
 # %% ../nbs/04_runtime.ipynb #34686049
 def progress(
-    steps,             # iterable of steps still to do
-    stage: str,        # shown before the bar
-    total: int,        # all steps, those already done included
-    initial: int = 0,  # steps already done
+    steps,             # iterable of training steps still to do
+    stage: str,        # name of the step of the run, shown before the bar
+    total: int,        # all training steps, those already done included
+    initial: int = 0,  # training steps already done
     show: bool = True, # False: no bar
 ):
-    "A progress bar over `steps` with the time left; a line every five seconds at most where the output is not a terminal."
-    return tqdm(steps, desc=f"{stage:<14}", total=total, initial=initial, disable=not show, dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 5.0, leave=True, file=sys.stderr)
+    "A progress bar over `steps`; where the output is not a terminal, a line every five seconds at most."
+    interval = 0.5 if sys.stderr.isatty() else 5.0
+    return tqdm(steps, desc=f"{stage:<14}", total=total, initial=initial, disable=not show,
+                dynamic_ncols=True, mininterval=interval, leave=True, file=sys.stderr)
 
 # %% ../nbs/04_runtime.ipynb #b697a0fa
 def image_grid(

@@ -25,11 +25,11 @@ def to_uint8(
 
 # %% ../../nbs/15_data.batches.ipynb #772371f9
 def moves(
-    n: int, h: int, w: int,  # images, and their height and width
-    gen: torch.Generator,    # where the random numbers come from (on the CPU)
+    n: int, h: int, w: int,  # number of images, their height and width
+    gen: torch.Generator,    # on the CPU
     mirror: bool = True,     # mirror each image with probability one half
     shift: int = 0,          # move by up to this many pixels in each direction
-) -> tuple[torch.Tensor, torch.Tensor]:  # rows (n, h) and columns (n, w): where each pixel of the result comes from
+) -> tuple[torch.Tensor, torch.Tensor]:  # rows (n, h) and columns (n, w) of the source of each pixel
     "Mirror and shift each image at random, as numbers of rows and columns."
     cols = torch.arange(w).expand(n, w)
     if mirror: cols = torch.where(torch.rand(n, 1, generator=gen) < 0.5, w - 1 - cols, cols)
@@ -45,7 +45,7 @@ def move(
     rows: torch.Tensor,  # as `moves` gives them (N, H)
     cols: torch.Tensor,  # (N, W)
 ) -> torch.Tensor:       # the same shape
-    "Take each pixel from where `rows` and `cols` say."
+    "Take each pixel from the place that `rows` and `cols` give."
     i = torch.arange(len(x), device=x.device)[:, None, None]
     picked = x.permute(0, 2, 3, 1)[i, rows.to(x.device)[:, :, None], cols.to(x.device)[:, None, :]]
     return picked.permute(0, 3, 1, 2)
@@ -57,8 +57,8 @@ class MirrorAndShift:
     def __call__(
         self,
         x: torch.Tensor,          # uint8 (n, C, H, W), the rows of this process
-        n_all: int,               # rows of all processes
-        random: torch.Generator,  # where the numbers come from
+        n_all: int,               # number of rows of all processes
+        random: torch.Generator,  # on the CPU
     ) -> torch.Tensor:            # the same shape
         if not (self.mirror or self.shift): return x
         rows, cols = moves(n_all, *x.shape[2:], random, self.mirror, self.shift)
@@ -67,8 +67,11 @@ class MirrorAndShift:
 # %% ../../nbs/15_data.batches.ipynb #7a578f54
 class Order:
     "Row numbers for each step: endless reshuffled passes over `n` rows."
-    def __init__(self, n: int, batch: int, seed: int): self.n, self.batch, self.seed, self.cache = n, batch, seed, {}
+    def __init__(self, n: int, batch: int, seed: int):
+        self.n, self.batch, self.seed = n, batch, seed
+        self.cache = {}      # order of the last two passes
     def of_pass(self, i: int) -> torch.Tensor:
+        "The order of all rows in a pass, (n,)."
         if i not in self.cache:
             self.cache = {k: v for k, v in self.cache.items() if k == i - 1}
             self.cache[i] = torch.randperm(self.n, generator=rng(self.seed, "pass", i))
@@ -85,17 +88,17 @@ def balanced_rows(
     want: np.ndarray,    # rows that each class shall have, at least as many as it has
     gen: np.random.Generator,
 ) -> np.ndarray:         # row numbers, each real row at least once
-    "Repeat the rows of each class evenly: no row appears twice more often than another of its class, give or take one."
+    "Repeat the rows of each class: the numbers of repetitions of two rows of a class differ by one at most."
     parts = []
     for c, n in enumerate(want):
-        mine = np.flatnonzero(labels == c)
-        whole, rest = divmod(int(n), max(1, len(mine)))
-        parts += [np.tile(mine, whole), gen.permutation(mine)[:rest]]
+        rows = np.flatnonzero(labels == c)
+        whole, rest = divmod(int(n), max(1, len(rows)))
+        parts += [np.tile(rows, whole), gen.permutation(rows)[:rest]]
     return np.concatenate(parts)
 
 # %% ../../nbs/15_data.batches.ipynb #31ab0c3d
 def even_rows(labels: np.ndarray, seed: int) -> np.ndarray:  # row numbers, as many of each class that occurs
-    "Rows repeated until every class has as many as the largest."
+    "Rows of the rare classes repeated until every class has as many as the largest."
     counts = np.bincount(labels)
     return balanced_rows(labels, np.where(counts > 0, counts.max(), 0), np.random.default_rng(seed))
 
@@ -104,13 +107,13 @@ class Batches:
     "Batches of images and labels; `batches[step]` is (x, y), of several processes each its own rows."
     def __init__(
         self,
-        images,                    # uint8 (N, C, H, W): an array, moved to the device, or `Rows`, left where they are
+        images,                    # uint8 (N, C, H, W): an array, moved to the device, or `Rows`, which are not
         labels: np.ndarray,        # classes, int64 (N,), or probabilities, float32 (N, K)
         batch: int,                # images a batch, of all processes together
         seed: int,                 # decides the order
         *names,                    # role names, so that two loops over the same data differ
-        device="cpu",              # where the batches are wanted
-        transform=None,            # what the images of a batch go through, as `MirrorAndShift`; None: nothing
+        device="cpu",              # of the batches
+        transform=None,            # of the images of a batch, as `MirrorAndShift`; None: none
         even: bool = False,        # repeat the rows of rare classes until all classes are even
         extra: int = 0,            # the last `extra` rows are a group of their own …
         extra_share: float = 0.0,  # … that gets this share of each batch, rounded down
@@ -119,10 +122,12 @@ class Batches:
         self.labels, self.main = torch.as_tensor(labels).to(device), len(images) - extra
         self.seed, self.transform = derive(seed, "batches", *names), transform
         few = int(extra_share * batch) if extra else 0
-        first = torch.arange(self.main)
-        if even: first = torch.as_tensor(even_rows(np.asarray(labels)[:self.main], derive(self.seed, "even")))
-        self.groups = [(first, Order(len(first), batch - few, self.seed))]
-        if few: self.groups.append((self.main + torch.arange(extra), Order(extra, few, derive(self.seed, "extra"))))
+        main = torch.arange(self.main)
+        if even: main = torch.as_tensor(even_rows(np.asarray(labels)[:self.main], derive(self.seed, "even")))
+        self.groups = [(main, Order(len(main), batch - few, self.seed))]
+        if few:
+            others = self.main + torch.arange(extra)
+            self.groups.append((others, Order(extra, few, derive(self.seed, "extra"))))
     def rows(self, step: int) -> torch.Tensor:
         "Row numbers of a step, for all processes."
         return torch.cat([of[order[step]] for of, order in self.groups])
