@@ -107,7 +107,7 @@ class Batches:
     "Batches of images and labels; `batches[step]` is (x, y), of several processes each its own rows."
     def __init__(
         self,
-        images,                    # uint8 (N, C, H, W): an array, moved to the device, or `Rows`, which are not
+        images,                    # uint8 (N, C, H, W): an array, moved to the device, or `Rows`
         labels: np.ndarray,        # classes, int64 (N,), or probabilities, float32 (N, K)
         batch: int,                # images a batch, of all processes together
         seed: int,                 # decides the order

@@ -17,22 +17,23 @@ def to_sphere(
 
 # %% ../../nbs/20_models.blocks.ipynb #2e01f828
 def sample_latents(
-    n: int,                # how many
+    n: int,                # number of codes
     d: int,                # latent dimensions
-    gen: torch.Generator,  # where the numbers come from
-    device="cpu",          # where they shall be
+    gen: torch.Generator,  # on the CPU
+    device="cpu",          # of the codes
 ) -> torch.Tensor:         # (n, d)
-    "Random latent codes on the sphere, drawn on the CPU so that every machine draws the same."
+    "Random latent codes on the sphere, drawn on the CPU so that they are the same on every machine."
     return to_sphere(torch.randn(n, d, generator=gen)).to(device)
 
 # %% ../../nbs/20_models.blocks.ipynb #3e9ef277
 def latents_of(
     seeds,         # whole numbers, one an image
     d: int,        # latent dimensions
-    device="cpu",  # where the codes shall be
+    device="cpu",  # of the codes
 ) -> torch.Tensor: # (N, d)
     "The latent code of each seed."
-    return torch.cat([sample_latents(1, d, torch.Generator().manual_seed(int(s))) for s in seeds]).to(device)
+    codes = [sample_latents(1, d, torch.Generator().manual_seed(int(s))) for s in seeds]
+    return torch.cat(codes).to(device)
 
 # %% ../../nbs/20_models.blocks.ipynb #3ebd5c52
 class AdaIN(nn.Module):
@@ -42,7 +43,7 @@ class AdaIN(nn.Module):
         self.affine = nn.Linear(d, 2 * channels)
     def forward(self, x, style):
         scale, shift = self.affine(style)[:, :, None, None].chunk(2, 1)
-        x = x - x.mean((2, 3), keepdim=True)     # `var_mean` is several times slower in the channels-last layout
+        x = x - x.mean((2, 3), keepdim=True)      # `var_mean` is several times slower with channels last
         scale = (1 + scale) * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-5)
         return torch.addcmul(shift, x, scale)
 
@@ -67,10 +68,12 @@ def conv_macs(
     "Multiply-accumulates of all convolutions and linear layers in one forward pass, for each image."
     total, hooks = [0.0], []
     def count(m, args, out):
-        spread = args[0] if isinstance(m, nn.ConvTranspose2d) else out       # its weights meet every input instead
-        total[0] += spread.numel() / len(inputs[0]) * m.weight[0].numel()
+        # Each output value takes one filter; of a transposed convolution, each input value does.
+        values = args[0] if isinstance(m, nn.ConvTranspose2d) else out
+        total[0] += values.numel() / len(inputs[0]) * m.weight[0].numel()
     for m in net.modules():
-        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): hooks.append(m.register_forward_hook(count))
+        if not isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): continue
+        hooks.append(m.register_forward_hook(count))
     with torch.no_grad(): net(*inputs)
     for h in hooks: h.remove()
     return total[0]

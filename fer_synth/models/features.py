@@ -12,30 +12,31 @@ from ..settings import UserError
 # %% ../../nbs/23_models.features.ipynb #0000f80a
 def fill_from_file(
     net: nn.Module,  # as torchvision builds it
-    name: str,       # what torchvision calls it: "vgg19"
+    name: str,       # torchvision's name for it: "vgg19"
     path,            # its weights; None: where torchvision keeps its files
-    file: str,       # its name there
-    instead: str,    # what to do without, for the message
+    file: str,       # their file name there
+    instead: str,    # what to do without them, for the message
 ) -> nn.Module:      # the same network
-    "Give a network of torchvision the weights that lie on this machine; `UserError` where there are none, or others."
+    "Load torchvision's weights from this machine into a network; `UserError` where they are missing."
     path = Path(path or Path(torch.hub.get_dir())/"checkpoints"/file)
     if not path.exists():
-        raise UserError(f"{path} does not exist; fetch it once with torchvision.models.{name}(weights='DEFAULT'), "
-                        f"or {instead}.")
+        raise UserError(f"{path} does not exist; fetch it once with "
+                        f"torchvision.models.{name}(weights='DEFAULT'), or {instead}.")
     try: net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as e:      # whatever a file can hold instead
-        raise UserError(f"{path} is not torchvision's {name} ({type(e).__name__}); delete it and fetch it again.") \
-            from None
+    except Exception as e:      # depends on what the file holds instead
+        problem = f"{path} is not torchvision's {name} ({type(e).__name__})"
+        raise UserError(f"{problem}; delete it and fetch it again.") from None
     return net
 
 # %% ../../nbs/23_models.features.ipynb #5f1a29a6
 class VGGFeatures(nn.Module):
-    "VGG19 up to its third pooling, for images in [-1, 1], grey or RGB."
+    "VGG19 up to its third pooling: images in [-1, 1], (N, 1 or 3, H, W), to three feature maps."
     NAME, LAYERS = "vgg19-dcbb9e9d.pth", (3, 8, 17)
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     def __init__(self, path=None):
         super().__init__()
-        net = fill_from_file(torchvision.models.vgg19(), "vgg19", path, self.NAME, "use warmup.features 'classifier'")
+        instead = "use warmup.features 'classifier'"
+        net = fill_from_file(torchvision.models.vgg19(), "vgg19", path, self.NAME, instead)
         self.net = net.features[:max(self.LAYERS) + 1].eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(self.MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.STD).view(1, 3, 1, 1))
