@@ -56,7 +56,7 @@ class Sampler:
         if "sources" in self.needs: sources = self.sources.draw(len(labels), derive(choice, "sources"))
         return Request(labels, seeds, sources)
     def examples(self, n_classes: int, columns: int, seed: int) -> np.ndarray:
-        "A row of images for each class, uint8 (n_classes * columns, C, H, W); a column has one seed, one source."
+        "A row of images for each class, uint8 (n_classes * columns, C, H, W); one seed and source a column."
         seeds = [derive(seed, "examples", i) for i in range(columns)]
         row = self.request(np.zeros(columns, np.int64), seeds, seed)
         return np.concatenate([self.draw(replace(row, labels=np.full(columns, c))) for c in range(n_classes)])
