@@ -33,15 +33,16 @@ class ResidualBlock(nn.Module):
         self.norm1, self.norm2 = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
         self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
     def forward(self, x):
-        return F.relu(self.skip(x) + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+        h = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.skip(x) + self.norm2(self.conv2(h)))
 
 # %% ../../nbs/25_models.classifier.ipynb #69bf01e9
 class SmallResNet(nn.Module):
     "Residual blocks of 32, 64, 128 channels, dropout, linear; (N, C, size, size) to logits (N, n_classes)."
     def __init__(self, n_classes: int, size: int = 32, channels: int = 1, dropout: float = 0.0):
         super().__init__()
-        widths = (channels, 32), (32, 64), (64, 128)
-        self.blocks = nn.ModuleList([ResidualBlock(c_in, c_out) for c_in, c_out in widths])
+        widths = (channels, 32, 64, 128)
+        self.blocks = nn.ModuleList([ResidualBlock(a, b) for a, b in zip(widths, widths[1:])])
         self.dropout, self.last = nn.Dropout(dropout), nn.Linear(128, n_classes)
     def features(self, x) -> list[torch.Tensor]:
         "The outputs of the three blocks."
@@ -50,7 +51,9 @@ class SmallResNet(nn.Module):
             x = block(F.max_pool2d(x, 2) if i else x)
             maps.append(x)
         return maps
-    def forward(self, x): return self.last(self.dropout(self.features(x)[-1].mean((2, 3))))
+    def forward(self, x):
+        pooled = self.features(x)[-1].mean((2, 3))
+        return self.last(self.dropout(pooled))
 
 # %% ../../nbs/25_models.classifier.ipynb #a147bd11
 def make_classifier(cfg: ClassifierConfig, n_classes: int, size: int, channels: int) -> nn.Module:
