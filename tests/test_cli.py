@@ -300,12 +300,25 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(rooms, capsys, monkeyp
     assert is_one_sentence(said) and "locked/r" in said
 
 
+def field_comments(kind) -> dict[str, str]:
+    "The comment behind each field of a dataclass, or in the lines above it."
+    found, above = {}, []
+    for line in inspect.getsource(kind).splitlines():
+        if comment := re.match(r"    # (.*)$", line):
+            above.append(comment[1])
+            continue
+        field = re.match(r"    (\w+):.*?(?:  # (.*))?$", line)
+        text = field and (field[2] or " ".join(above))
+        if text: found[field[1]] = text
+        above = []
+    return found
+
+
 def comments(kind) -> dict[str, str]:
-    "The help of each option of a dataclass and of its groups: the comment behind it, or what it declares."
+    "The help of each option of a dataclass and of its groups: a comment, or what the field declares."
     found = {}
     for base in reversed(kind.__mro__[:-1]):
-        lines = re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(base), re.M)
-        found |= {"--" + name.replace("_", "-"): text for name, text in lines}
+        found |= {"--" + name.replace("_", "-"): text for name, text in field_comments(base).items()}
     for f in dataclasses.fields(kind):
         declared = [note.help for note in getattr(f.type, "__metadata__", ()) if getattr(note, "help", None)]
         if declared: found["--" + f.name.replace("_", "-")] = declared[0]

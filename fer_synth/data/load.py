@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['decode', 'resize', 'Listing', 'list_images', 'decode_failure', 'decode_all', 'read_facts', 'read_into_memory',
            'fits_memory', 'stored_at', 'source_state', 'open_stored', 'write_stored', 'publish', 'remove_unfinished',
-           'store_images', 'read_images', 'load_images']
+           'store_images', 'open_published', 'read_images', 'load_images']
 
 # %% ../../nbs/13_data.load.ipynb #4f1c6e92
 import errno, hashlib, io, json, math, shutil, tempfile, time
@@ -231,6 +231,18 @@ def store_images(cfg: DataConfig) -> None:
                         "free some, set XDG_CACHE_HOME to a folder on a larger disk, "
                         "or raise data.memory_gib.") from None
 
+# %% ../../nbs/13_data.load.ipynb #2a0fa76e
+def open_published(
+    cfg: DataConfig,
+    looks: int = 20,  # at most, a twentieth of a second apart
+) -> SourceImages | None:
+    "What is stored, once no other process moves the folder away to put its own there."
+    for i in range(looks):
+        if i: time.sleep(0.05)
+        stored = open_stored(cfg)
+        if stored is not None: return stored
+    return None
+
 # %% ../../nbs/13_data.load.ipynb #2a0fa76d
 def read_images(
     cfg: DataConfig,  # `source` is a path
@@ -243,7 +255,7 @@ def read_images(
     if fits_memory(len(listing.items), cfg): return make_image_set(read_into_memory(listing, cfg), cfg)
     del listing                                     # it may be large, and `store_images` makes it again
     store_images(cfg)
-    stored = open_stored(cfg) or open_stored(cfg)   # twice, as another process may be replacing the folder
+    stored = open_published(cfg)
     if stored is None:
         raise UserError(f"{cfg.source} changed while it was read; try again when nothing writes to it.")
     return make_image_set(stored, cfg)
