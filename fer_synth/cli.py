@@ -144,7 +144,7 @@ def with_family(
 # %% ../nbs/99_cli.ipynb #94ea77a4
 def starting_config(
     args: list[str],
-    fallback: str = "",  # recipe to take when none is named; empty makes naming one a duty
+    fallback: str = "",  # recipe to take when none is named; "": naming one is required
 ) -> RunConfig:
     "The config that the other options change: a recipe's or a file's, with the family that is asked for."
     recipe, file = option_value(args, "--recipe"), option_value(args, "--config")
@@ -229,7 +229,7 @@ def how_to_continue(folder: Path) -> str:
 # %% ../nbs/99_cli.ipynb #21f7df6d
 @contextlib.contextmanager
 def resumable(folder: Path):
-    "Tell whoever stops a run, and whoever runs out of disk, how to go on."
+    "Add the command that continues the run to the messages of Ctrl-C and of a full disk."
     try: yield
     except KeyboardInterrupt: raise KeyboardInterrupt(f"Stopped; {how_to_continue(folder)}") from None
     except Exception as e:
