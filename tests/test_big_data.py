@@ -405,8 +405,8 @@ def use(source):
     images, labels = faces.part("train")
     clf = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, len(faces.classes)))
     more_images, more_labels = join_rows(images, images[:10]), np.r_[labels, labels[:10]]
-    batches = Batches(more_images, more_labels, 64, 0, "probe", transform=MirrorAndShift(),
-                      extra=10, extra_share=0.1)
+    settings = dict(transform=MirrorAndShift(), extra=10, extra_share=0.1)
+    batches = Batches(more_images, more_labels, 64, 0, "probe", **settings)
     for step in range(50): batches[step]
     # small batches have small buffers
     answers = [predict(clf, faces.part(s)[0], batch=64) for s in SPLITS]

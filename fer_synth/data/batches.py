@@ -25,14 +25,18 @@ def to_uint8(
 
 # %% ../../nbs/15_data.batches.ipynb #772371f9
 def moves(
-    n: int, h: int, w: int,  # images, and their height and width
-    gen: torch.Generator,    # where the random numbers come from (on the CPU)
-    mirror: bool = True,     # mirror each image with probability one half
-    shift: int = 0,          # move by up to this many pixels in each direction
-) -> tuple[torch.Tensor, torch.Tensor]:  # rows (n, h) and columns (n, w): where each pixel of the result comes from
-    "Mirror and shift each image at random, as numbers of rows and columns."
+    n: int,                # images
+    h: int,                # their height
+    w: int,                # their width
+    gen: torch.Generator,  # where the random numbers come from (on the CPU)
+    mirror: bool = True,   # mirror each image with probability one half
+    shift: int = 0,        # shift by up to this many pixels in each direction
+) -> tuple[torch.Tensor, torch.Tensor]:  # source rows, int64 (n, h), and source columns, int64 (n, w)
+    "Mirror and shift each image at random: where each pixel of the result is taken from."
     cols = torch.arange(w).expand(n, w)
-    if mirror: cols = torch.where(torch.rand(n, 1, generator=gen) < 0.5, w - 1 - cols, cols)
+    if mirror:
+        mirrored = torch.rand(n, 1, generator=gen) < 0.5
+        cols = torch.where(mirrored, w - 1 - cols, cols)
     rows = torch.arange(h).expand(n, h)
     if shift:
         cols = (cols + torch.randint(-shift, shift + 1, (n, 1), generator=gen)).clamp_(0, w - 1)
@@ -42,69 +46,87 @@ def moves(
 # %% ../../nbs/15_data.batches.ipynb #d2955d59
 def move(
     x: torch.Tensor,     # images (N, C, H, W)
-    rows: torch.Tensor,  # as `moves` gives them (N, H)
-    cols: torch.Tensor,  # (N, W)
-) -> torch.Tensor:       # the same shape
-    "Take each pixel from where `rows` and `cols` say."
-    i = torch.arange(len(x), device=x.device)[:, None, None]
-    picked = x.permute(0, 2, 3, 1)[i, rows.to(x.device)[:, :, None], cols.to(x.device)[:, None, :]]
+    rows: torch.Tensor,  # source rows (N, H), from `moves`
+    cols: torch.Tensor,  # source columns (N, W)
+) -> torch.Tensor:       # the same shape as x
+    "Take each pixel from the row and the column that `rows` and `cols` name."
+    image = torch.arange(len(x), device=x.device)[:, None, None]
+    rows = rows.to(x.device)[:, :, None]
+    cols = cols.to(x.device)[:, None, :]
+    picked = x.permute(0, 2, 3, 1)[image, rows, cols]
     return picked.permute(0, 3, 1, 2)
 
 # %% ../../nbs/15_data.batches.ipynb #7a578f51
 class MirrorAndShift:
-    "Transform of a batch: mirror half of the images, and move each by up to some whole pixels."
-    def __init__(self, mirror: bool = True, shift: int = 0): self.mirror, self.shift = mirror, shift
+    "Transform of a batch: mirror half of the images, and shift each by up to `shift` whole pixels."
+    def __init__(self, mirror: bool = True, shift: int = 0):
+        self.mirror = mirror
+        self.shift = shift
+
     def __call__(
         self,
-        x: torch.Tensor,          # uint8 (n, C, H, W), the rows of this process
+        x: torch.Tensor,          # uint8 (n, C, H, W), the images of this process
         n_all: int,               # rows of all processes
-        random: torch.Generator,  # where the numbers come from
+        random: torch.Generator,  # where the random numbers come from
     ) -> torch.Tensor:            # the same shape
         if not (self.mirror or self.shift): return x
-        rows, cols = moves(n_all, *x.shape[2:], random, self.mirror, self.shift)
+        h, w = x.shape[2:]
+        rows, cols = moves(n_all, h, w, random, self.mirror, self.shift)
         return move(x, shard(rows), shard(cols))
 
 # %% ../../nbs/15_data.batches.ipynb #7a578f54
 class Order:
-    "Row numbers for each step: endless reshuffled passes over `n` rows."
-    def __init__(self, n: int, batch: int, seed: int): self.n, self.batch, self.seed, self.cache = n, batch, seed, {}
+    "Row numbers for each step: endless passes over `n` rows, each pass in a new random order."
+    def __init__(self, n: int, batch: int, seed: int):
+        self.n, self.batch, self.seed = n, batch, seed
+        self.cache = {}     # the orders of the latest pass and of the one before it
+
     def of_pass(self, i: int) -> torch.Tensor:
         if i not in self.cache:
-            self.cache = {k: v for k, v in self.cache.items() if k == i - 1}
+            self.cache = {k: order for k, order in self.cache.items() if k == i - 1}
             self.cache[i] = torch.randperm(self.n, generator=rng(self.seed, "pass", i))
         return self.cache[i]
+
     def __getitem__(self, step: int) -> torch.Tensor:
         start = step * self.batch
-        first, last = start // self.n, (start + self.batch - 1) // self.n
-        rows = torch.cat([self.of_pass(i) for i in range(first, last + 1)])
-        return rows[start - first * self.n:][:self.batch]
+        last = start + self.batch - 1
+        first_pass = start // self.n
+        last_pass = last // self.n
+        rows = torch.cat([self.of_pass(i) for i in range(first_pass, last_pass + 1)])
+        offset = start - first_pass * self.n
+        return rows[offset:offset + self.batch]
 
 # %% ../../nbs/15_data.batches.ipynb #a9752fea
 def balanced_rows(
-    labels: np.ndarray,  # classes of the real training rows
-    want: np.ndarray,    # rows that each class shall have, at least as many as it has
+    labels: np.ndarray,  # classes of the real training rows, int64 (N,)
+    want: np.ndarray,    # wanted rows of each class, at least as many as it has
     gen: np.random.Generator,
 ) -> np.ndarray:         # row numbers, each real row at least once
-    "Repeat the rows of each class evenly: no row appears twice more often than another of its class, give or take one."
+    "Repeat the rows of each class evenly: within a class, the repetitions differ by at most one."
     parts = []
     for c, n in enumerate(want):
-        mine = np.flatnonzero(labels == c)
-        whole, rest = divmod(int(n), max(1, len(mine)))
-        parts += [np.tile(mine, whole), gen.permutation(mine)[:rest]]
+        members = np.flatnonzero(labels == c)
+        repeats, rest = divmod(int(n), max(1, len(members)))
+        parts.append(np.tile(members, repeats))
+        parts.append(gen.permutation(members)[:rest])
     return np.concatenate(parts)
 
 # %% ../../nbs/15_data.batches.ipynb #31ab0c3d
-def even_rows(labels: np.ndarray, seed: int) -> np.ndarray:  # row numbers, as many of each class that occurs
-    "Rows repeated until every class has as many as the largest."
+def even_rows(
+    labels: np.ndarray,  # classes, int64 (N,)
+    seed: int,           # decides which rows are repeated once more
+) -> np.ndarray:         # row numbers, equally many of each class that occurs
+    "Repeat rows until every class has as many as the largest."
     counts = np.bincount(labels)
-    return balanced_rows(labels, np.where(counts > 0, counts.max(), 0), np.random.default_rng(seed))
+    want = np.where(counts > 0, counts.max(), 0)
+    return balanced_rows(labels, want, np.random.default_rng(seed))
 
 # %% ../../nbs/15_data.batches.ipynb #952b0267
 class Batches:
-    "Batches of images and labels; `batches[step]` is (x, y), of several processes each its own rows."
+    "Batches of images and labels; `batches[step]` is (x, y), in each process its own rows."
     def __init__(
         self,
-        images,                    # uint8 (N, C, H, W): an array, moved to the device, or `Rows`, left where they are
+        images,                    # uint8 (N, C, H, W): an array (moved to the device) or `Rows` (not moved)
         labels: np.ndarray,        # classes, int64 (N,), or probabilities, float32 (N, K)
         batch: int,                # images a batch, of all processes together
         seed: int,                 # decides the order
@@ -116,16 +138,22 @@ class Batches:
         extra_share: float = 0.0,  # … that gets this share of each batch, rounded down
     ):
         self.images = images if isinstance(images, Rows) else torch.as_tensor(images).to(device)
-        self.labels, self.main = torch.as_tensor(labels).to(device), len(images) - extra
-        self.seed, self.transform = derive(seed, "batches", *names), transform
-        few = int(extra_share * batch) if extra else 0
-        first = torch.arange(self.main)
-        if even: first = torch.as_tensor(even_rows(np.asarray(labels)[:self.main], derive(self.seed, "even")))
-        self.groups = [(first, Order(len(first), batch - few, self.seed))]
-        if few: self.groups.append((self.main + torch.arange(extra), Order(extra, few, derive(self.seed, "extra"))))
+        self.labels = torch.as_tensor(labels).to(device)
+        self.main = len(images) - extra
+        self.seed = derive(seed, "batches", *names)
+        self.transform = transform
+        main_rows = torch.arange(self.main)
+        if even:
+            main_labels = np.asarray(labels)[:self.main]
+            main_rows = torch.as_tensor(even_rows(main_labels, derive(self.seed, "even")))
+        extra_batch = int(extra_share * batch) if extra else 0
+        self.groups = [(main_rows, Order(len(main_rows), batch - extra_batch, self.seed))]
+        if extra_batch:
+            extra_rows = self.main + torch.arange(extra)
+            self.groups.append((extra_rows, Order(extra, extra_batch, derive(self.seed, "extra"))))
     def rows(self, step: int) -> torch.Tensor:
         "Row numbers of a step, for all processes."
-        return torch.cat([of[order[step]] for of, order in self.groups])
+        return torch.cat([rows[order[step]] for rows, order in self.groups])
     def take(self, rows: torch.Tensor) -> torch.Tensor:  # uint8 (len(rows), C, H, W), on the device
         "Images by their row numbers."
         if isinstance(self.images, Rows):

@@ -14,21 +14,33 @@ class TrainingSources:
     def __init__(self, images: ImageSet):
         self.images = images
         self.rows = {h: i for i, h in enumerate(images.hashes.tolist()) if images.split[i] == "train"}
+
     def check(self, hashes) -> None:
         "`UserError` names a source that is not a training image, and the split that it is in."
         for h in map(str, hashes):
             if h in self.rows: continue
-            other = np.flatnonzero(self.images.hashes == h)
-            if not len(other): raise UserError(f"The source image {h} is not among the images of this run.")
-            name, split = self.images.names[other[0]], self.images.split[other[0]]
-            raise UserError(f"The source image '{name}' ({h}) is in the {split} split; a generated image may begin "
-                            "with training images only.")
+            found = np.flatnonzero(self.images.hashes == h)
+            if not len(found): raise UserError(f"The source image {h} is not among the images of this run.")
+            name = self.images.names[found[0]]
+            split = self.images.split[found[0]]
+            raise UserError(
+                f"The source image '{name}' ({h}) is in the {split} split; "
+                "a generated image may begin with training images only."
+            )
+
     def take(self, hashes) -> np.ndarray:  # uint8 (N, C, H, W)
         "The images with these hashes; `UserError` for one that is not a training image."
         self.check(hashes)
-        return np.asarray(self.images.images[np.array([self.rows[str(h)] for h in hashes], np.int64)])
-    def draw(self, n: int, seed: int, but: int | None = None) -> np.ndarray:  # hashes, text (N,)
-        "Random training images, with replacement; none of the class `but` where there are others."
+        rows = np.array([self.rows[str(h)] for h in hashes], np.int64)
+        return np.asarray(self.images.images[rows])
+
+    def draw(
+        self,
+        n: int,                  # how many
+        seed: int,               # decides which
+        but: int | None = None,  # a class to leave out, where there are others
+    ) -> np.ndarray:             # hashes, text (N,)
+        "Random training images, with replacement."
         rows = np.array(sorted(self.rows.values()))
         others = rows[self.images.labels[rows] != but]
         picked = np.random.default_rng(seed).choice(others if len(others) else rows, n)

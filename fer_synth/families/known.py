@@ -26,14 +26,14 @@ def get_family(name: str) -> type[Game]:
 
 # %% ../../nbs/57_families.known.ipynb #980d8445
 def make_generator(cfg: GanConfig, n_classes: int, size: int, channels: int, seed: int) -> nn.Module:
-    "The generator of the config's family, `channels_last`."
+    "A new generator of the config's family, in `channels_last` layout."
     with seeded(seed, "weights", "gen"):
         gen = get_family(cfg.family).make_generator(cfg, n_classes, size, channels)
     return gen.to(memory_format=torch.channels_last)
 
 # %% ../../nbs/57_families.known.ipynb #2e302410
 def make_critic(cfg: GanConfig, n_classes: int, size: int, channels: int, seed: int) -> nn.Module:
-    "The critic of the config's family, `channels_last`."
+    "A new critic of the config's family, in `channels_last` layout."
     with seeded(seed, "weights", "critic"):
         critic = get_family(cfg.family).make_critic(cfg, n_classes, size, channels)
     return critic.to(memory_format=torch.channels_last)

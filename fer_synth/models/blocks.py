@@ -13,26 +13,32 @@ def to_sphere(
     z: torch.Tensor,  # (N, d)
 ) -> torch.Tensor:    # (N, d), each row of length sqrt(d)
     "Project latent codes onto the sphere of radius sqrt(d)."
-    return z * (z.shape[1] ** 0.5 / z.norm(dim=1, keepdim=True).clamp_min(1e-8))
+    radius = z.shape[1] ** 0.5
+    length = z.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    return z * (radius / length)
 
 # %% ../../nbs/20_models.blocks.ipynb #2e01f828
 def sample_latents(
     n: int,                # how many
     d: int,                # latent dimensions
-    gen: torch.Generator,  # where the numbers come from
-    device="cpu",          # where they shall be
+    gen: torch.Generator,  # where the random numbers come from
+    device="cpu",          # where the codes are wanted
 ) -> torch.Tensor:         # (n, d)
     "Random latent codes on the sphere, drawn on the CPU so that every machine draws the same."
     return to_sphere(torch.randn(n, d, generator=gen)).to(device)
 
 # %% ../../nbs/20_models.blocks.ipynb #3e9ef277
 def latents_of(
-    seeds,         # whole numbers, one an image
-    d: int,        # latent dimensions
-    device="cpu",  # where the codes shall be
-) -> torch.Tensor: # (N, d)
+    seeds,          # whole numbers, one an image (N,)
+    d: int,         # latent dimensions
+    device="cpu",   # where the codes are wanted
+) -> torch.Tensor:  # (N, d)
     "The latent code of each seed."
-    return torch.cat([sample_latents(1, d, torch.Generator().manual_seed(int(s))) for s in seeds]).to(device)
+    codes = []
+    for seed in seeds:
+        random = torch.Generator().manual_seed(int(seed))
+        codes.append(sample_latents(1, d, random))
+    return torch.cat(codes).to(device)
 
 # %% ../../nbs/20_models.blocks.ipynb #3ebd5c52
 class AdaIN(nn.Module):
@@ -40,10 +46,13 @@ class AdaIN(nn.Module):
     def __init__(self, channels: int, d: int):
         super().__init__()
         self.affine = nn.Linear(d, 2 * channels)
+
     def forward(self, x, style):
         scale, shift = self.affine(style)[:, :, None, None].chunk(2, 1)
-        x = x - x.mean((2, 3), keepdim=True)     # `var_mean` is several times slower in the channels-last layout
-        scale = (1 + scale) * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-5)
+        # `var_mean` is several times slower in the channels-last layout
+        x = x - x.mean((2, 3), keepdim=True)
+        variance = x.square().mean((2, 3), keepdim=True)
+        scale = (1 + scale) * torch.rsqrt(variance + 1e-5)
         return torch.addcmul(shift, x, scale)
 
 # %% ../../nbs/20_models.blocks.ipynb #538c14b1
@@ -51,12 +60,16 @@ class UpBlock(nn.Module):
     "Residual block that doubles height and width: (N, c_in, H, W) -> (N, c_out, 2H, 2W)."
     def __init__(self, c_in: int, c_out: int, d: int):
         super().__init__()
-        self.norm1, self.norm2 = AdaIN(c_in, d), AdaIN(c_out, d)
-        self.conv1, self.conv2 = nn.Conv2d(c_in, c_out, 3, 1, 1), nn.Conv2d(c_out, c_out, 3, 1, 1)
+        self.norm1 = AdaIN(c_in, d)
+        self.norm2 = AdaIN(c_out, d)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, 1, 1)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1)
         self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
+
     def forward(self, x, style):
         h = self.conv1(F.leaky_relu(self.norm1(x, style), 0.2))
-        h, x = F.interpolate(h, scale_factor=2), F.interpolate(self.skip(x), scale_factor=2)
+        h = F.interpolate(h, scale_factor=2)
+        x = F.interpolate(self.skip(x), scale_factor=2)
         return x + self.conv2(F.leaky_relu(self.norm2(h, style), 0.2))
 
 # %% ../../nbs/20_models.blocks.ipynb #c3a9a932
@@ -65,12 +78,16 @@ def conv_macs(
     *inputs,  # what `net` is called with; the batch size divides out
 ) -> float:   # multiply-accumulates for each image
     "Multiply-accumulates of all convolutions and linear layers in one forward pass, for each image."
-    total, hooks = [0.0], []
-    def count(m, args, out):
-        spread = args[0] if isinstance(m, nn.ConvTranspose2d) else out       # its weights meet every input instead
-        total[0] += spread.numel() / len(inputs[0]) * m.weight[0].numel()
-    for m in net.modules():
-        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): hooks.append(m.register_forward_hook(count))
+    total = 0.0
+
+    def count(layer, args, out):
+        nonlocal total
+        # weight[0] is applied once for each output value, in a transposed convolution for each input value
+        applied = args[0] if isinstance(layer, nn.ConvTranspose2d) else out
+        total += applied.numel() / len(inputs[0]) * layer.weight[0].numel()
+
+    counted = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    hooks = [layer.register_forward_hook(count) for layer in net.modules() if isinstance(layer, counted)]
     with torch.no_grad(): net(*inputs)
-    for h in hooks: h.remove()
-    return total[0]
+    for hook in hooks: hook.remove()
+    return total

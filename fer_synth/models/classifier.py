@@ -28,18 +28,21 @@ class ResidualBlock(nn.Module):
     "Two 3x3 convolutions with batch norm around a shortcut: (N, c_in, H, W) -> (N, c_out, H, W)."
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(c_in, c_out, 3, 1, 1, bias=False), nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
         self.norm1, self.norm2 = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
         self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
     def forward(self, x):
-        return F.relu(self.skip(x) + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+        h = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.skip(x) + self.norm2(self.conv2(h)))
 
 # %% ../../nbs/25_models.classifier.ipynb #69bf01e9
 class SmallResNet(nn.Module):
-    "Three residual blocks of 32, 64 and 128 channels, dropout, linear; (N, C, size, size) to logits (N, n_classes)."
+    "Residual blocks of 32, 64, 128 channels, dropout, linear; (N, C, size, size) to logits (N, n_classes)."
     def __init__(self, n_classes: int, size: int = 32, channels: int = 1, dropout: float = 0.0):
         super().__init__()
-        self.blocks = nn.ModuleList([ResidualBlock(channels, 32), ResidualBlock(32, 64), ResidualBlock(64, 128)])
+        widths = (channels, 32, 64, 128)
+        self.blocks = nn.ModuleList([ResidualBlock(a, b) for a, b in zip(widths, widths[1:])])
         self.dropout, self.last = nn.Dropout(dropout), nn.Linear(128, n_classes)
     def features(self, x) -> list[torch.Tensor]:
         "The outputs of the three blocks."
@@ -48,10 +51,13 @@ class SmallResNet(nn.Module):
             x = block(F.max_pool2d(x, 2) if i else x)
             maps.append(x)
         return maps
-    def forward(self, x): return self.last(self.dropout(self.features(x)[-1].mean((2, 3))))
+    def forward(self, x):
+        pooled = self.features(x)[-1].mean((2, 3))
+        return self.last(self.dropout(pooled))
 
 # %% ../../nbs/25_models.classifier.ipynb #a147bd11
 def make_classifier(cfg: ClassifierConfig, n_classes: int, size: int, channels: int) -> nn.Module:
     "The network that the config names, in `channels_last` layout."
-    net = SimpleCNN(n_classes, size, channels) if cfg.arch == "simple_cnn" else SmallResNet(n_classes, size, channels, cfg.dropout)
+    if cfg.arch == "simple_cnn": net = SimpleCNN(n_classes, size, channels)
+    else: net = SmallResNet(n_classes, size, channels, cfg.dropout)
     return net.to(memory_format=torch.channels_last)

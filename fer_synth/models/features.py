@@ -12,35 +12,47 @@ from ..settings import UserError
 # %% ../../nbs/23_models.features.ipynb #0000f80a
 def fill_from_file(
     net: nn.Module,  # as torchvision builds it
-    name: str,       # what torchvision calls it: "vgg19"
-    path,            # its weights; None: where torchvision keeps its files
-    file: str,       # its name there
-    instead: str,    # what to do without, for the message
+    name: str,       # its name in torchvision.models, as "vgg19"
+    path,            # file of its weights; None: `file` in torchvision's folder
+    file: str,       # name of the file in torchvision's folder
+    instead: str,    # what else the user can do, for the message
 ) -> nn.Module:      # the same network
-    "Give a network of torchvision the weights that lie on this machine; `UserError` where there are none, or others."
-    path = Path(path or Path(torch.hub.get_dir())/"checkpoints"/file)
+    "Load torchvision's weights from this machine; `UserError` if the file is missing or unsuitable."
+    if not path: path = Path(torch.hub.get_dir())/"checkpoints"/file
+    path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; fetch it once with torchvision.models.{name}(weights='DEFAULT'), "
-                        f"or {instead}.")
+        raise UserError(
+            f"{path} does not exist; "
+            f"fetch it once with torchvision.models.{name}(weights='DEFAULT'), or {instead}."
+        )
     try: net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as e:      # whatever a file can hold instead
-        raise UserError(f"{path} is not torchvision's {name} ({type(e).__name__}); delete it and fetch it again.") \
-            from None
+    except Exception as e:     # a damaged or foreign file can raise anything
+        problem = f"{path} is not torchvision's {name} ({type(e).__name__})"
+        raise UserError(f"{problem}; delete it and fetch it again.") from None
     return net
 
 # %% ../../nbs/23_models.features.ipynb #5f1a29a6
 class VGGFeatures(nn.Module):
-    "VGG19 up to its third pooling, for images in [-1, 1], grey or RGB."
-    NAME, LAYERS = "vgg19-dcbb9e9d.pth", (3, 8, 17)
-    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    "VGG19 up to its third pooling: three feature maps of images in [-1, 1], grey or RGB."
+    NAME = "vgg19-dcbb9e9d.pth"
+    LAYERS = (3, 8, 17)             # the ReLU before each pooling
+    MEAN = (0.485, 0.456, 0.406)    # of ImageNet, RGB in [0, 1]
+    STD = (0.229, 0.224, 0.225)
+
     def __init__(self, path=None):
         super().__init__()
-        net = fill_from_file(torchvision.models.vgg19(), "vgg19", path, self.NAME, "use warmup.features 'classifier'")
+        instead = "use warmup.features 'classifier'"
+        net = fill_from_file(torchvision.models.vgg19(), "vgg19", path, self.NAME, instead)
         self.net = net.features[:max(self.LAYERS) + 1].eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(self.MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.STD).view(1, 3, 1, 1))
-    def forward(self, x) -> list[torch.Tensor]:
-        x, maps = ((x + 1) / 2 - self.mean) / self.std, []
+
+    def forward(
+        self,
+        x,                     # (N, 1, H, W) or (N, 3, H, W), in [-1, 1]
+    ) -> list[torch.Tensor]:   # (N, 64, H, W), (N, 128, H/2, W/2), (N, 256, H/4, W/4)
+        x = ((x + 1) / 2 - self.mean) / self.std     # a grey image becomes RGB here
+        maps = []
         for i, layer in enumerate(self.net):
             x = layer(x)
             if i in self.LAYERS: maps.append(x)

@@ -16,11 +16,11 @@ from ..settings import UserError
 # %% ../../nbs/26_models.samplers.ipynb #26aa0003
 @dataclass(frozen=True, eq=False)
 class Request:
-    "Images that are wanted, a row for each."
+    "What is asked of a generator, a row for each image."
     labels: np.ndarray                   # int64 (N,): the classes, by the generator's own numbers
     seeds: np.ndarray                    # int64 (N,)
-    sources: np.ndarray | None = None    # text (N,): hashes of the images to begin with
-    captions: tuple[str, ...] | None = None  # what the images shall show
+    sources: np.ndarray | None = None    # text (N,): hashes of the source images
+    captions: tuple[str, ...] | None = None  # N texts
     def __len__(self) -> int: return len(self.labels)
     def part(self, rows: slice) -> "Request":
         "Some of the rows."
@@ -29,7 +29,7 @@ class Request:
 
 # %% ../../nbs/26_models.samplers.ipynb #26aa0004
 class Sampler:
-    "Draws images from a generator. A family that needs more than classes and seeds says so in `needs`."
+    "Draws images from a generator; the base class of the samplers of all families."
     needs: tuple[str, ...] = ("labels", "seeds")
     def __init__(
         self,
@@ -39,13 +39,14 @@ class Sampler:
     ):
         self.gen, self.device, self.sources = gen, device, sources
     def images(self, request: Request) -> torch.Tensor:
-        "Float images in [-1, 1], (N, C, H, W), for a request of moderate size; every family gives its own."
+        "Float images in [-1, 1], (N, C, H, W), for a request of one batch; every family has its own."
         raise NotImplementedError
     @torch.no_grad()
     def draw(self, request: Request, batch: int = 256) -> np.ndarray:  # uint8 (N, C, H, W)
         "Answer a request; `UserError` where it lacks what the family needs."
         for need in self.needs:
-            if getattr(request, need) is None: raise UserError(f"{type(self).__name__} needs {need}; the request has none.")
+            if getattr(request, need) is not None: continue
+            raise UserError(f"{type(self).__name__} needs {need}; the request has none.")
         parts = [request.part(slice(i, i + batch)) for i in range(0, len(request), batch)]
         return np.concatenate([to_uint8(self.images(part)).cpu().numpy() for part in parts])
     def request(self, labels, seeds, choice: int = 0) -> Request:
@@ -55,7 +56,7 @@ class Sampler:
         if "sources" in self.needs: sources = self.sources.draw(len(labels), derive(choice, "sources"))
         return Request(labels, seeds, sources)
     def examples(self, n_classes: int, columns: int, seed: int) -> np.ndarray:
-        "A row of images for each class, uint8 (n_classes * columns, C, H, W); a column has one seed and one source."
+        "A row of images for each class, uint8 (n_classes * columns, C, H, W); one seed and source a column."
         seeds = [derive(seed, "examples", i) for i in range(columns)]
         row = self.request(np.zeros(columns, np.int64), seeds, seed)
         return np.concatenate([self.draw(replace(row, labels=np.full(columns, c))) for c in range(n_classes)])

@@ -13,20 +13,21 @@ from ..processes import all_reduce_mean, rank_and_size
 
 # %% ../../nbs/39_training.steps.ipynb #b277fd69
 def make_adam(net: nn.Module, lr: float, betas: tuple[float, float], device) -> torch.optim.Adam:
-    "Adam over a network's parameters; on a GPU fused, and fit to be recorded."
+    "Adam over a network's parameters; on a GPU fused and capturable."
     if torch.device(device).type != "cuda": return torch.optim.Adam(net.parameters(), lr, betas)
-    return torch.optim.Adam(net.parameters(), torch.tensor(lr, device=device), betas, fused=True, capturable=True)
+    rate = torch.tensor(lr, device=device)
+    return torch.optim.Adam(net.parameters(), rate, betas, fused=True, capturable=True)
 
 # %% ../../nbs/39_training.steps.ipynb #5853de9d
 def set_rate(opt: torch.optim.Optimizer, lr: float) -> None:
-    "Change an optimiser's learning rate where it is, be it a number or a tensor."
+    "Change an optimiser's learning rate, a number or a tensor, in place."
     for group in opt.param_groups:
         if isinstance(group["lr"], torch.Tensor): group["lr"].fill_(lr)
         else: group["lr"] = lr
 
 # %% ../../nbs/39_training.steps.ipynb #6e82163b
 def step_optimizer(opt: torch.optim.Optimizer, loss: torch.Tensor) -> torch.Tensor:
-    "Backward, mean over processes, step; returns the length of the gradient over all of the optimiser's parameters."
+    "Backward, mean over processes, step; returns the norm of the gradient of all parameters, a scalar."
     opt.zero_grad(set_to_none=True)
     loss.backward()
     grads = [p.grad for g in opt.param_groups for p in g["params"] if p.grad is not None]
@@ -36,26 +37,33 @@ def step_optimizer(opt: torch.optim.Optimizer, loss: torch.Tensor) -> torch.Tens
 
 # %% ../../nbs/39_training.steps.ipynb #dc816341
 def cpu_has_bf16() -> bool:
-    "Whether this processor computes in bfloat16 by itself. (One that does not still gives the right numbers, only slowly.)"
+    "Whether this CPU has bfloat16 instructions; without them the numbers are right, but slow."
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+# %% ../../nbs/39_training.steps.ipynb #39aa0001
 def use_bf16(precision: str, device) -> bool:  # `precision` as in `CganConfig`
     "Whether the networks shall run in bfloat16; warns where that costs time instead of saving it."
     kind = torch.device(device).type
     if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and kind == "cpu" and not cpu_has_bf16():
-        warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about ten times as long; '
-                      'choose "auto" or "fp32".')
+        warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about '
+                      'ten times as long; choose "auto" or "fp32".', stacklevel=2)
     return precision == "bf16"
 
 # %% ../../nbs/39_training.steps.ipynb #de2eb9c6
 def arithmetic(bf16: bool, device):
-    "Context manager for a forward pass."
+    "Context manager for a forward pass: autocast to bfloat16, or nothing."
     return torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 # %% ../../nbs/39_training.steps.ipynb #2a77f681
 class Recorded:
-    "A function from tensors to tensors; on a GPU called `warm` times as it is, then recorded once and replayed."
-    def __init__(self, function: Callable[[dict], dict], device, warm: int = 3):
+    "A function from tensors to tensors; on a GPU, after a few calls, recorded as a CUDA graph and replayed."
+    def __init__(
+        self,
+        function: Callable[[dict], dict],  # tensors by name to tensors by name
+        device,
+        warm: int = 3,                     # direct calls before it is recorded
+    ):
         self.function, self.warm, self.replay = function, warm, None
         self.on = torch.device(device).type == "cuda" and rank_and_size()[1] == 1
     def __call__(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -70,14 +78,14 @@ class Recorded:
         self.replay()
         return {k: v.clone() for k, v in self.outputs.items()}
     def aside(self, inputs) -> dict:
-        "One call on a stream of its own, as recording demands before it."
+        "One call on a stream of its own, which CUDA graphs require before recording."
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream): found = self.function(inputs)
         torch.cuda.current_stream().wait_stream(stream)
         return found
     def record(self) -> tuple[Callable, dict]:
-        "What replays the step, and the tensors in which it leaves its results; recording computes nothing."
+        "A function that replays the step, and the tensors of its results; recording computes nothing."
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph): outputs = self.function(self.inputs)
         return graph.replay, outputs
@@ -92,5 +100,6 @@ class Rehearsed(Recorded):
     def record(self):
         outputs = {}
         def replay():
-            for k, v in self.function(self.inputs).items(): outputs.setdefault(k, torch.empty_like(v)).copy_(v)
+            for k, v in self.function(self.inputs).items():
+                outputs.setdefault(k, torch.empty_like(v)).copy_(v)
         return replay, outputs
