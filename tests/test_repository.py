@@ -172,7 +172,7 @@ def test_export_cells_can_be_read_at_a_glance():
 
 
 def test_lines_fit_the_screen():
-    "The notebooks are checked by ruff; this is what becomes of them. nbdev writes the names of `__all__` itself."
+    "Ruff checks the notebooks; this is what becomes of them. nbdev writes the names of `__all__` itself."
     wide = []
     for path in PACKAGE.rglob("*.py"):
         if path.name == "_modidx.py": continue
