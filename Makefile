@@ -40,6 +40,7 @@ demo: $(RUNTIME)
 
 # pytest runs the tour, in JupyterLab or, where there is no browser, in a kernel alone.
 test: $(DEV)
+	$(BIN)/ruff check --quiet
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --skip_file_glob tour.ipynb
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -201,12 +201,13 @@ def adopt(store: Store, step: Step) -> Path | None:  # the run folder that it ca
 
 # %% ../nbs/07_steps.ipynb #7d0d0d37
 def continue_from(store: Store, old: Step, new: Step) -> None:
-    "Let a step go on from what another one has begun: its partial folder becomes that of the new one."
+    "Let a step go on from what another one has begun: it gets a copy of its partial folder."
     here, there = store.folder(old).path, store.folder(new).path
     if old.key == new.key or not here.exists() or there.exists(): return
-    here.rename(there)
-    note = {**store.note(new), **new.facts(), "continued_from": old.key}
-    store.folder(new).write_json("step.json", note)
+    partly = Path(tempfile.mkdtemp(prefix=".continued-", dir=there.parent))
+    shutil.copytree(here, partly, dirs_exist_ok=True)
+    write_json(partly/"step.json", {**store.note(old), **new.facts(), "continued_from": old.key})
+    partly.rename(there)
 
 # %% ../nbs/07_steps.ipynb #7d0d0d21
 class Paces:

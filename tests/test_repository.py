@@ -172,8 +172,12 @@ def test_export_cells_can_be_read_at_a_glance():
 
 
 def test_lines_fit_the_screen():
-    wide = [f"{path}:{i}" for path in PACKAGE.rglob("*.py") if path.name != "_modidx.py"
-            for i, line in enumerate(read(path).splitlines(), 1) if len(line) > 140]
+    "Ruff checks the notebooks; this is what becomes of them. nbdev writes the names of `__all__` itself."
+    wide = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "_modidx.py": continue
+        body = re.sub(r"^__all__ = \[.*?\]$", "", read(path), flags=re.S | re.M)
+        wide += [f"{path}: {line}" for line in body.splitlines() if len(line) > 110]
     assert not wide
 
 

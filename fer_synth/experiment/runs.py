@@ -174,6 +174,7 @@ def slow_down(job: Job, factor: float) -> Job:
     plan = plan_run(cfg, job.images)
     continue_from(job.store, old, plan[old.name])
     save_config(cfg, job.store.run/"config.json")
+    shutil.rmtree(job.store.folder(old).path, ignore_errors=True)     # only now is it of no use
     return replace(job, cfg=cfg, plan=plan)
 
 # %% ../../nbs/75_experiment.runs.ipynb #c8860d28
