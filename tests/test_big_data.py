@@ -445,8 +445,8 @@ def write_csv(path, n):
 
 @linux
 def test_reading_a_large_source_takes_no_memory_for_its_pixels(tmp_path):
-    """6,000 images of 64x64 in colour are 70 MiB. Their reading may take 1 KiB each for name, row and hash, and
-    the allocator may keep four blocks of 3 MiB, a batch as floats: how many is a matter of chance."""
+    """6,000 images of 64x64 in colour are 70 MiB. Their reading may take 1 KiB each for name, row and hash,
+    and the allocator may keep four blocks of 3 MiB, a batch as floats: how many is a matter of chance."""
     small, large = write_csv(tmp_path/"small.csv", 1000), write_csv(tmp_path/"large.csv", 6000)
     n, peak = probe(large, small)
     assert n == 6000 and stored_at(DataConfig(source=str(large), size=64, channels=3)).exists()
