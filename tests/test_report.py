@@ -275,12 +275,15 @@ def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path):
     for shown in (Page(text).text, described):
         assert "face" not in shown.lower() and "images" in shown
     assert "images kept" in Page(text).text              # the warnings of the selection are among them
+
+
+def test_a_report_on_faces_speaks_of_faces(tmp_path, quick):
     faces = make_records(tmp_path / "faces", source="fer2013.zip", rounds=1)
     assert "generated faces" in page_of(faces).text
 
 
 def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(
-        shared_run, tmp_path):
+        shared_run, tmp_path, quick):
     path = shutil.copytree(shared_run("tiny_cgan"), tmp_path / "run")
     metrics = json.loads((path / "metrics.json").read_text())
     found = json.loads((path / "measures.json").read_text())
