@@ -176,17 +176,16 @@ class Ledger:
         return self.change(rows, self.recorded[rows], self.intended[rows], False)
     def undo(self) -> bool:  # False when there is nothing to undo
         "Take the last action back."
-        if not self.done: return False
-        self.undone.append(self.done.pop())
-        rows, before, _ = self.undone[-1]
-        self.put(rows, before)
-        return True
+        return self.replay(self.done, self.undone, 1)
     def redo(self) -> bool:  # False when there is nothing to redo
         "Do again what was taken back last."
-        if not self.undone: return False
-        self.done.append(self.undone.pop())
-        rows, _, after = self.done[-1]
-        self.put(rows, after)
+        return self.replay(self.undone, self.done, 2)
+    def replay(self, here: list, there: list, which: int) -> bool:
+        "Move the newest action from one list to the other, with its values from before (1) or after (2) it."
+        if not here: return False
+        action = here.pop()
+        there.append(action)
+        self.put(action[0], action[which])
         return True
 
 # %% ../../nbs/85_widgets.browser_state.ipynb #e80b1b5f
@@ -322,9 +321,7 @@ class BrowserState(Pages):
         self.refresh()
     def compare(self, kind: str | None = None, a=None, b=None) -> None:
         "Two columns: two values of `round`, `generator` or `side` (0 and 1: the sources); None: one column."
-        if kind:
-            self.known(kind, a)
-            self.known(kind, b)
+        for side in (a, b) if kind else (): self.known(kind, side)
         self.sides, self.page = (kind, a, b) if kind else None, 1
         self.refresh()
     def resize(self, per_page: int) -> None:

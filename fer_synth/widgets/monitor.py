@@ -8,6 +8,7 @@ __all__ = ['PANELS', 'CURVES', 'LOOK', 'RUNNER', 'curve_points', 'empty_panel', 
 
 # %% ../../nbs/96_widgets.monitor.ipynb #59be8c97
 import html, io, os, signal, subprocess, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 import ipywidgets as widgets
 import matplotlib as mpl
@@ -443,8 +444,7 @@ class OwnRun(TrainingMonitor):
         return own_words(self) or super().words()
     def wait(self, timeout: float | None = None) -> str:
         "Wait until the process has ended, at most `timeout` seconds; how the run stands then."
-        try: self.process.wait(timeout)
-        except subprocess.TimeoutExpired: pass
+        with suppress(subprocess.TimeoutExpired): self.process.wait(timeout)
         self.refresh()
         return self.state.phase()
 
