@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'EXECUTORS', 'Step', 'Plan', 'read_plan', 'up_to', 'file_hash', 'file_hashes', 'changed_file', 'Store',
-           'work_on', 'adopt', 'continue_from', 'Paces', 'run_here', 'spoken_time', 'plan_text']
+           'work_on', 'unfinished_copy', 'adopt', 'continue_from', 'Paces', 'run_here', 'spoken_time', 'plan_text']
 
 # %% ../nbs/07_steps.ipynb #7d0d0d02
 import hashlib, json, shutil, tempfile, time
@@ -183,6 +183,12 @@ def work_on(store: Store, step: Step, **provenance):
     store.write_note(step, state="done", seconds=spent(), files=files)
     store.checked.add(step.key)
 
+# %% ../nbs/07_steps.ipynb #7d0d0d3a
+def unfinished_copy(folder: Path, parent: Path) -> Path:
+    "A copy of a folder below a hidden name in `parent`; whoever asked for it renames it once it is right."
+    partly = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+    return Path(shutil.copytree(folder, partly, dirs_exist_ok=True))
+
 # %% ../nbs/07_steps.ipynb #7d0d0d36
 def adopt(store: Store, step: Step) -> Path | None:  # the run folder that it came from
     "Copy a finished step from one of the other run folders that a store knows, if one has it."
@@ -191,8 +197,7 @@ def adopt(store: Store, step: Step) -> Path | None:  # the run folder that it ca
         if not there.is_done(step): continue
         mine = store.folder(step).path
         mine.parent.mkdir(exist_ok=True)
-        partly = Path(tempfile.mkdtemp(prefix=".adopted-", dir=mine.parent))
-        shutil.copytree(there.folder(step).path, partly, dirs_exist_ok=True)
+        partly = unfinished_copy(there.folder(step).path, mine.parent)
         if mine.exists(): shutil.rmtree(mine)
         partly.rename(mine)
         store.write_note(step, reused_from=str(other))
@@ -204,8 +209,7 @@ def continue_from(store: Store, old: Step, new: Step) -> None:
     "Let a step go on from what another one has begun: it gets a copy of its partial folder."
     here, there = store.folder(old).path, store.folder(new).path
     if old.key == new.key or not here.exists() or there.exists(): return
-    partly = Path(tempfile.mkdtemp(prefix=".continued-", dir=there.parent))
-    shutil.copytree(here, partly, dirs_exist_ok=True)
+    partly = unfinished_copy(here, there.parent)
     write_json(partly/"step.json", {**store.note(old), **new.facts(), "continued_from": old.key})
     partly.rename(there)
 
