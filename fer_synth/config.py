@@ -18,7 +18,7 @@ from .settings import (NOT_NEGATIVE, POSITIVE, SHARE, UserError, check_ranges, c
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     "Which images, at which size, and how they are split."
-    source: str = "drawn"  # "drawn", or the path of a folder, a zip or a FER2013 CSV file
+    source: str = "drawn"  # "drawn", or the path of a folder, a zip, a tar, an NPZ file or a FER2013 CSV file
     size: int = setting(32, POSITIVE)  # images are resized to size x size pixels
     channels: int = 1  # 1 for grey, 3 for RGB
     classes: tuple[str, ...] = ()  # keep only these classes, in this order; empty keeps all
@@ -29,9 +29,12 @@ class DataConfig:
     # seed of those two splits; equal in every run that is compared
     split_seed: int = setting(0, NOT_NEGATIVE)
     drop_leaks: bool = True  # drop training images whose exact twin is in validation or test
-    skip_bad: bool = False  # leave out images that do not decode (they are counted), instead of stopping
+    # what counts as a copy: exactly the same pixels; or also near-duplicates, mirrored ones too
+    dedup: Literal["exact", "near"] = "exact"
+    skip_bad: bool = False  # leave out what does not decode or fits into no class (it is counted)
+    background: str = "white"  # colour behind transparent pixels, by name or as #rrggbb
     limit: int = setting(0, NOT_NEGATIVE)  # use at most this many training images of each class; 0 uses all
-    max_gib: float = setting(4.0, POSITIVE)  # refuse a zip that would expand to more than this many GiB
+    max_gib: float = setting(4.0, POSITIVE)  # refuse an archive that expands to more than this many GiB
     memory_gib: float = setting(1.0, NOT_NEGATIVE)  # GiB of images in memory; more stay in ~/.cache/fer_synth
     drawn_counts: tuple[int, ...] = (600, 450, 1200, 800, 700)  # drawn source: training images of each class
     drawn_holdout: int = setting(150, POSITIVE)  # drawn source: validation images a class; the test has twice

@@ -9,7 +9,7 @@ __all__ = ['MEASURES', 'COLUMNS', 'FEW_SEEDS', 'noun', 'pct', 'points', 'span', 
 import math
 from dataclasses import dataclass
 import numpy as np
-from .data.sources import FER_CLASSES
+from .data.tables import FER_CLASSES
 
 # %% ../nbs/71_words.ipynb #71a0b002
 def noun(

@@ -13,7 +13,8 @@ from PIL import Image
 from fer_synth.config import DataConfig, UserError
 from fer_synth.data.images import SPLITS, assign_splits, describe, find_duplicates, split_groups
 from fer_synth.data.load import read_images
-from fer_synth.data.sources import FER_CLASSES, list_items
+from fer_synth.data.sources import read_source
+from fer_synth.data.tables import FER_CLASSES
 
 REAL = Path(__file__).parents[2]/"shared"/"data"/"fer2013.zip"
 CLASSES = "fear", "happy", "sad"
@@ -183,7 +184,7 @@ BAD_PICTURES = {
 @pytest.mark.parametrize("make", [make_zip, make_folder])
 def test_picture_that_does_not_decode(tmp_path, kind, make):
     path = make(tmp_path/"x", {**good_files(), "train/sad/bad.png": BAD_PICTURES[kind]})
-    fails(path, "train/sad/bad.png", "does not decode", "skip_bad")
+    fails(path, "train/sad/bad.png", "does not decode", "smaller" if kind == "bomb" else "skip_bad")
     faces = read(path, skip_bad=True)
     assert faces.report["skipped"] == 1 and faces.report["skipped_names"] == ["train/sad/bad.png"]
     assert "train/sad/bad.png" in describe(faces) and faces.report["found"]["train"]["sad"] == 8
@@ -197,7 +198,9 @@ def test_only_bad_pictures(tmp_path):
 def test_picture_outside_the_layout(tmp_path):
     strays = {"extra/more/1.png": png(pixels(0)), "preview.png": png(pixels(1))}
     path = make_zip(tmp_path/"x.zip", {**good_files(), **strays})
-    fails(path, "preview.png fits into no class")
+    fails(path, "'extra/more/1.png' and 'preview.png' fit into no class")
+    with pytest.raises(UserError) as e: read(path)
+    assert "skip" not in str(e.value)           # a person may want these images
     assert sorted(read(path, skip_bad=True).report["skipped_names"]) == ["extra/more/1.png", "preview.png"]
 
 
@@ -250,7 +253,7 @@ def end_last_row(text, with_):
     (lambda t: end_last_row(t, b" 256"), ["row 34", "256 is more than 255"]),
     (lambda t: end_last_row(t, b" 99999999999999999999999"), ["row 34", "more than 255"]),
     (lambda t: t.replace(b"\n2,", b"\n9,", 1), ["row 2", "emotion '9'"]),
-    (lambda t: t.replace(b"\n2,", b"\nsad,", 1), ["row 2", "emotion 'sad'"]),
+    (lambda t: t.replace(b"\n2,", b"\nsad,", 1), ["row 3", "emotion '2'", "as in the first row"]),
     (lambda t: t.replace(b",PublicTest", b",Later", 1), ["row 10", "Usage 'later'"]),
     (lambda t: t.replace(b",PublicTest", b"", 1), ["row 10", "2 cells"]),
     (lambda t: t.replace(b"pixels", b"picture", 1), ["lacks the column 'pixels'"]),
@@ -303,7 +306,8 @@ def test_folder_zip_and_csv_are_equal(tmp_path):
     for cfg in ({}, {"channels": 3, "size": 24}, {"classes": ("sad", "happy")}):
         tables = [read(s, **cfg) for s in sources]
         assert len({t.fingerprint() for t in tables}) == 1
-        for t in tables: del t.report["source"], t.report["blank_names"]
+        for t in tables:
+            for key in ("source", "blank_names", "layout", "left_out", "notes"): del t.report[key]
         assert len({str(t.report) for t in tables}) == 1
 
 
@@ -371,7 +375,7 @@ def test_planted_leaks_are_found_and_dropped(tmp_path):
     assert r["blank"] == 1 and r["blank_names"] == ["train/fear/blank.png"]
     assert not {n for n in faces.names if "leak" in n}
     assert not set(faces.hashes[faces.split == "train"]) & set(faces.hashes[faces.split != "train"])
-    assert "3 groups; 3 training images dropped" in describe(faces)
+    assert "3 groups; 3 images dropped" in describe(faces)
 
 
 def test_leaks_are_kept_when_asked(tmp_path):
@@ -437,8 +441,8 @@ def test_flipped_bytes_give_a_table_or_a_sentence(tmp_path, kind):
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real FER2013 zip is not beside this repository")
 def test_real_fer2013():
-    items, strays = list_items(REAL, 4)
-    assert not strays and len(items) == 28709 + 3589
+    found = read_source(REAL, 4)
+    assert not found.strays and not found.left_out.counts and len(found.items) == 28709 + 3589
     faces = read_images(DataConfig(source=str(REAL)))
     r = faces.report
     names = "angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"

@@ -22,7 +22,7 @@ from fer_synth.data import load as room
 from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.data.load import load_images, open_stored, read_images, source_state, store_images, stored_at
 from fer_synth.data.rows import ArrayFile, Rows, join_rows, pick_rows
-from fer_synth.data.sources import FER_CLASSES
+from fer_synth.data.tables import FER_CLASSES
 from fer_synth.experiment import runs, work
 from fer_synth.experiment.plan import plan_run
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
@@ -469,7 +469,8 @@ def test_a_large_table_takes_no_memory_for_its_pixels(tmp_path):
                   hashes=np.array([f"{i:016x}" for i in rows]),
                   names=np.array([f"large.csv row {i}" for i in rows]))
     for k, v in arrays.items(): np.save(folder/f"{k}.npy", v)
-    facts = {"count": n, "classes": list(FER_CLASSES), "skipped": [], "state": source_state(large)}
+    facts = {"count": n, "classes": list(FER_CLASSES), "skipped": [], "facts": {},
+             "state": source_state(large)}
     (folder/"facts.json").write_text(json.dumps(facts))
     found, peak = probe(large, small)
     assert found == n

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 from ..config import RunConfig
-from ..data.training_sources import TrainingSources
-from ..data.training_set import TrainingSet
+from ..data.training_set import TrainingSet, TrainingSources
 from ..families.known import get_family, make_generator
 from ..models.samplers import Sampler
 from ..records import StepFolder, load_trained

@@ -12,8 +12,7 @@ from PIL import Image
 from torch import nn
 from ..config import RunConfig, write_atomic
 from ..data.load import load_images
-from ..data.training_sources import TrainingSources
-from ..data.training_set import TrainingSet
+from ..data.training_set import TrainingSet, TrainingSources
 from .generators import Drawing, needs_sources, newest_drawings
 from .work import Job, load_classifier, measure_generators
 from ..records import RunFolder

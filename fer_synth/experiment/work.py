@@ -17,8 +17,7 @@ from ..config import ClassifierConfig, RunConfig
 from ..data.batches import Batches, MirrorAndShift, balanced_rows
 from ..data.images import ImageSet
 from ..data.rows import pick_rows
-from ..data.training_sources import TrainingSources
-from ..data.training_set import TrainingSet
+from ..data.training_set import TrainingSet, TrainingSources
 from ..evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
 from ..evaluation.generators import Yardstick, classification_accuracy_score
 from .generators import Drawing, Member, fresh_images, load_sampler, needs_sources

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np, torch
 from torch import nn
 from ..data.batches import to_float, to_uint8
-from ..data.training_sources import TrainingSources
+from ..data.training_set import TrainingSources
 from .blocks import latents_of, sample_latents
 from ..runtime import derive, rng
 from ..settings import UserError

@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 from torch import nn
 from ..data.batches import Batches
-from ..data.training_sources import TrainingSources
+from ..data.training_set import TrainingSources
 from ..family_settings import AdversarialConfig
 from ..models.blocks import sample_latents
 from ..models.samplers import LatentSampler, Sampler
