@@ -63,7 +63,8 @@ class BaselineOptions:
     clf: ClassifierConfig = field(default_factory=ClassifierConfig)
     seeds: int = 3  # how many classifiers to train, with the seeds seed, seed + 1, ...
     seed: int = 0  # the first seed
-    device: str = "auto"  # "auto", "cpu" or "cuda"
+    # "auto", "cpu", "cuda", one of several GPUs as "cuda:1", or "mps" (the GPU of a Mac)
+    device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves it to PyTorch
     out: Folder = None  # folder for the table and the confusion matrix
 

@@ -123,7 +123,8 @@ class RunConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     slowed: tuple[str, ...] = ()  # what `resume --slower` changed: "gan-1@400*0.5"; not for setting by hand
     seed: int = setting(0, NOT_NEGATIVE)  # seed of everything but the data split
-    device: str = setting("auto", result=False)  # "auto", "cpu" or "cuda"
+    # "auto", "cpu", "cuda", one of several GPUs as "cuda:1", or "mps" (the GPU of a Mac)
+    device: str = setting("auto", result=False)
     threads: int = setting(0, NOT_NEGATIVE, result=False)  # CPU threads; 0 leaves it to PyTorch
 
 # %% ../nbs/02_config.ipynb #46e7709a
