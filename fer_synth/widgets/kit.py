@@ -411,6 +411,8 @@ def from_run(
 ) -> Candidates:      # all rounds, in their order
     "The generated images of a run with their scores and decisions."
     folder = find_run(folder)
+    if not (folder / "selection.csv").exists():
+        raise UserError(f"{folder} holds no generated images yet; open a run that has selected some.")
     run, rows = Run.open(folder), read_selection(folder / "selection.csv")
     rounds = sorted(set(rows["round"].tolist()))
     if not rounds: raise UserError(f"{folder / 'selection.csv'} has no rows; the run has made no images yet.")
