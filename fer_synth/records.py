@@ -165,8 +165,9 @@ class RunFolder:
         "Make the folder and write config and environment; `UserError` when it exists or there is no room."
         path = Path(path)
         if path.exists():
-            raise UserError(f"{path} exists already; give another --out, "
-                            f"or continue it with: fer-synth resume {path}")
+            is_run = (path/"config.json").is_file()
+            more = f", or continue it with: fer-synth resume {path}" if is_run else "."
+            raise UserError(f"{path} exists already; give another --out{more}")
         try: path.mkdir(parents=True)
         except OSError as e:
             raise UserError(f"{path} cannot be made ({e.strerror}); give another --out.") from None
