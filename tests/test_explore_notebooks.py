@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from records import make_records
 
+from fer_synth.settings import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for folder in ("explore", "results") for p in (ROOT / "nbs" / folder).glob("*.ipynb"))
 EXPLORE = {"confusion", "inspect_images", "tour", "tune_thresholds", "watch_training"}
@@ -139,6 +141,13 @@ def other_run(request, tmp_path_factory) -> Path:
     return make_records(tmp_path_factory.mktemp("other") / "run", made=20, **RUNS[request.param])
 
 
+@pytest.mark.parametrize("name", ["inspect_images", "tune_thresholds"])
+def test_a_run_without_generated_images_is_one_sentence(tmp_path, name):
+    run = make_records(tmp_path / "run", classes=("cat", "dog"), arms=("real",))
+    with pytest.raises(UserError, match="holds no generated images yet; open a run that has selected some"):
+        run_cells(name, {"run = ": f"run = {str(run)!r}"})
+
+
 @pytest.mark.parametrize("name", sorted(EXPLORE - {"tour"}))
 def test_a_notebook_opens_any_run(other_run, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -153,7 +162,7 @@ from fer_synth.recipes import tiny_wgan_gp
 recipe = tiny_wgan_gp()
 data = replace(recipe.data, source="pets", channels=3, size=16)
 cfg = replace(recipe, data=data, compare=replace(recipe.compare, seeds=1))
-job = begin(cfg, Path(tempfile.mkdtemp()) / "tour", show=False)
+job = begin(cfg, "tour", show=False)
 image_grid(first_of_each(job.real.images, job.real.labels), 12, zoom=2)
 """
 
