@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['Score', 'SCORES', 'Arm', 'DataConfig', 'ClassifierConfig', 'WarmupConfig', 'SelectionConfig', 'RoundsConfig',
            'CompareConfig', 'RunConfig', 'outside', 'check_thresholds', 'check_config', 'write_atomic', 'save_config',
-           'load_config']
+           'read_text', 'once', 'read_json', 'read_rows', 'load_config']
 
 # %% ../nbs/02_config.ipynb #7f0cd92e
-import dataclasses, json, math, os, tempfile
+import codecs, csv, dataclasses, io, json, math, os, tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -126,7 +126,8 @@ class RunConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     slowed: tuple[str, ...] = ()  # what `resume --slower` changed: "gan-1@400*0.5"; not for setting by hand
     seed: int = setting(0, NOT_NEGATIVE)  # seed of everything but the data split
-    device: str = setting("auto", result=False)  # "auto", "cpu" or "cuda"
+    # "auto", "cpu", "cuda", one of several GPUs as "cuda:1", or "mps" (the GPU of a Mac)
+    device: str = setting("auto", result=False)
     threads: int = setting(0, NOT_NEGATIVE, result=False)  # CPU threads; 0 leaves it to PyTorch
 
 # %% ../nbs/02_config.ipynb #46e7709a
@@ -200,15 +201,57 @@ def save_config(cfg: RunConfig, path) -> Path:
     "Write the config as readable JSON."
     return write_atomic(path, json.dumps(to_dict(cfg), indent=2) + "\n")
 
+# %% ../nbs/02_config.ipynb #facded0a
+def read_text(
+    path,
+    advice: str,  # the end of the sentence about a file that cannot be read, with its full stop
+) -> str:
+    "A text file in UTF-8, or with its mark in UTF-16; `UserError` names one that is missing or no text."
+    try: data = Path(path).read_bytes()
+    except FileNotFoundError: raise UserError(f"{path} does not exist; {advice}") from None
+    except OSError as e: raise UserError(f"{path} cannot be read ({e.strerror}); {advice}") from None
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try: text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError: text = "\0"
+    if "\0" in text: raise UserError(f"{path} is not text in UTF-8; save it as UTF-8, or {advice}")
+    return text
+
+# %% ../nbs/02_config.ipynb #d0e3d2f8
+def once(
+    pairs: list,   # (key, value), as the JSON reader finds them
+) -> dict:
+    "A dictionary; a key that comes twice raises `UserError`, as one of the two values would be lost."
+    found = {}
+    for name, value in pairs:
+        if name in found: raise UserError(f"'{name}' stands there twice; leave one of them")
+        found[name] = value
+    return found
+
+# %% ../nbs/02_config.ipynb #c8cef43e
+def read_json(
+    path,
+    advice: str,  # as for `read_text`
+):                # what the file holds
+    "A JSON file; `UserError` names it and what is wrong with it."
+    text = read_text(path, advice)
+    try: return json.loads(text, object_pairs_hook=once)
+    except UserError as e: raise UserError(f"{path}: {e}.") from None
+    except (ValueError, RecursionError) as e: raise UserError(f"{path} is not JSON ({e}).") from None
+
+# %% ../nbs/02_config.ipynb #11e68377
+def read_rows(
+    path,
+    advice: str,             # as for `read_text`
+) -> list[list[str]]:        # the cells of each row, the header first; empty lines are left out
+    "A CSV file; `UserError` names it and what is wrong with it."
+    text = read_text(path, advice)
+    try: return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as e: raise UserError(f"{path} cannot be read as CSV ({e}).") from None
+
 # %% ../nbs/02_config.ipynb #5ec9d830
 def load_config(path) -> RunConfig:
     "Read a config that `save_config` or a person wrote; `UserError` names the file and what is wrong."
-    try:
-        values = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give the path of a config.json.") from None
-    except ValueError as e:
-        raise UserError(f"{path} is not JSON ({e}).") from None
+    values = read_json(path, "give the path of a config.json.")
     try:
         return check_config(from_dict(RunConfig, values))
     except UserError as e:

@@ -67,13 +67,15 @@ def check_batch(batch: int) -> None:
 
 # %% ../nbs/05_processes.ipynb #0e7ba49a
 def join_processes(
-    device: str = "auto",      # "cpu": stay on the CPU; else a GPU where there is one
+    device: str = "auto",      # "auto", "cpu" or "cuda"; each process takes a GPU of its own
 ) -> torch.device | None:      # this process's device; None when it is alone
-    "Meet the other processes, if a launcher started several."
+    "Meet the other processes, if a launcher started several; `UserError` for a device that is one alone."
     if int(os.environ.get("WORLD_SIZE", "1")) < 2: return None
     try:
         from accelerate import PartialState
     except ImportError:
         raise UserError("Several processes need Hugging Face Accelerate: pip install accelerate") from None
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device is '{device}', which several processes cannot share; use auto, cpu or cuda.")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     return PartialState(cpu=on_cpu).device

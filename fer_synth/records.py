@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from PIL import Image
+from . import config
 from .config import RunConfig, load_config, save_config, write_atomic
 from .runtime import load_tensors, save_tensors
 from .settings import UserError
@@ -17,12 +18,7 @@ from .settings import UserError
 # %% ../nbs/06_records.ipynb #6c0ffee3
 def read_json(path):
     "A JSON file of a run; `UserError` names it when it is missing or damaged."
-    path = Path(path)
-    try: return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; is {path.parent} a run folder that has come this far?") \
-            from None
-    except (OSError, ValueError) as e: raise UserError(f"{path} cannot be read as JSON ({e}).") from None
+    return config.read_json(path, f"is {Path(path).parent} a run folder that has come this far?")
 
 # %% ../nbs/06_records.ipynb #6c0ffee4
 def write_json(path, value) -> Path:
@@ -169,8 +165,9 @@ class RunFolder:
         "Make the folder and write config and environment; `UserError` when it exists or there is no room."
         path = Path(path)
         if path.exists():
-            raise UserError(f"{path} exists already; give another --out, "
-                            f"or continue it with: fer-synth resume {path}")
+            is_run = (path/"config.json").is_file()
+            more = f", or continue it with: fer-synth resume {path}" if is_run else "."
+            raise UserError(f"{path} exists already; give another --out{more}")
         try: path.mkdir(parents=True)
         except OSError as e:
             raise UserError(f"{path} cannot be made ({e.strerror}); give another --out.") from None

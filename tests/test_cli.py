@@ -292,12 +292,62 @@ def test_a_full_disk_is_one_sentence(rooms, capsys, monkeypatch, error):
     assert is_one_sentence(said) and "No room left" in said and "fer-synth resume r" in said
 
 
-def test_a_folder_that_may_not_be_written_is_one_sentence(rooms, capsys, monkeypatch):
-    error = PermissionError(errno.EACCES, "Permission denied", "locked/r")
+MEMORY = (MemoryError(),
+          RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+          RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has 3 GiB free."),
+          RuntimeError("MPS backend out of memory (MPS allocated: 8.02 GB)"),
+          OSError(errno.ENOMEM, "Cannot allocate memory"))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("error", MEMORY, ids=range(len(MEMORY)))
+def test_a_full_memory_is_one_sentence(rooms, capsys, monkeypatch, error, begun):
+    monkeypatch.setattr(rooms.runs, "run", stops(error, begun))
+    assert cli.main(["run", *TINY, "--out", "r"]) == 2
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and "Not enough memory" in said and "gan.batch" in said
+    assert said.endswith("continue it with: fer-synth resume r\n" if begun else "nothing was written yet.\n")
+
+
+PATHS = (PermissionError(errno.EACCES, "Permission denied", "locked/r"),
+         OSError(errno.EROFS, "Read-only file system", "locked/r"),
+         OSError(errno.ENAMETOOLONG, "File name too long", "locked/r"),
+         OSError(errno.EIO, "Input/output error", "locked/r"),
+         FileNotFoundError(errno.ENOENT, "No such file or directory", "locked/r"),
+         NotADirectoryError(errno.ENOTDIR, "Not a directory", "locked/r"))
+
+
+@pytest.mark.parametrize("error", PATHS, ids=lambda error: error.strerror)
+def test_a_path_that_the_system_refuses_is_one_sentence(rooms, capsys, monkeypatch, error):
     monkeypatch.setattr(rooms.runs, "run", stops(error, False))
     assert cli.main(["run", *TINY, "--out", "locked/r"]) == 2
     said = capsys.readouterr().err
-    assert is_one_sentence(said) and "locked/r" in said
+    assert is_one_sentence(said) and said.startswith(f"fer-synth: locked/r: {error.strerror}; ")
+
+
+def test_an_error_of_the_system_without_a_path(rooms, capsys, monkeypatch):
+    monkeypatch.setattr(rooms.runs, "run", stops(OSError(errno.EMFILE, "Too many open files"), False))
+    assert cli.main(["run", *TINY]) == 2
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and "Too many open files" in said
+
+
+@pytest.mark.parametrize("out, part", [
+    ("file", "file exists already; give another --out.\n"),
+    ("file/r", "file/r cannot be made (Not a directory); give another --out.\n"),
+    (".", ". exists already; give another --out.\n"),
+    ("begun", "begun exists already; give another --out, or continue it with: fer-synth resume begun\n"),
+    ("a" * 300, "File name too long; choose another path.\n"),
+])
+def test_an_out_that_cannot_be_made(tmp_path, monkeypatch, capsys, out, part):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("begun").mkdir()
+    Path("begun/config.json").write_text("{}")
+    assert cli.main(["run", *TINY, "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert is_one_sentence(said) and said.endswith(part)
+    assert Path("file").read_text() == "mine" and sorted(os.listdir()) == ["begun", "file"]
 
 
 def field_comments(kind) -> dict[str, str]:
@@ -386,6 +436,61 @@ def test_a_missing_path_is_named_and_nothing_is_left_behind(tmp_path, monkeypatc
     said = capsys.readouterr().err
     assert is_one_sentence(said) and "no/such" in said
     assert not os.listdir()
+
+
+def played(body: str, words=("data",), **more):
+    "Run the command in a process of its own, with another body of `data`."
+    code = f"import sys\nfrom fer_synth import cli\ndef data(args):\n{body}\ncli.COMMANDS['data'] = data\n" \
+           "sys.exit(cli.main())"
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run([sys.executable, "-c", code, *words], text=True, timeout=120, **pipes | more)
+
+
+ASCII = {**os.environ, "PYTHONIOENCODING": "ascii"}
+
+
+def test_a_terminal_without_the_letters_of_a_name():
+    done = played("    print('害怕 größer')", env=ASCII)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u5bb3\\u6015 gr\\xf6\\xdfer\n", "")
+    done = played("    raise cli.UserError('害怕 is no class.')", env=ASCII)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "fer-synth: \\u5bb3\\u6015 is no class.\n")
+    assert played("    print(b'\\xff.png'.decode(errors='surrogateescape'))").stdout == "\\udcff.png\n"
+
+
+NOISE = """
+    import logging, os, warnings
+    from fer_synth.settings import Advice
+    warnings.warn("Corrupt EXIF data.")
+    warnings.warn("old", FutureWarning)
+    warnings.warn("many GPUs", RuntimeWarning, stacklevel=2)
+    logging.getLogger("matplotlib.font_manager").warning("findfont: no such font")
+    warnings.warn("This takes long; choose another.", Advice, stacklevel=2)
+    found = [os.environ[name] for name in ("TORCH_CPP_LOG_LEVEL", "PYTORCH_ENABLE_MPS_FALLBACK")]
+    print(*found, "torch" in sys.modules)
+"""
+
+
+def test_what_libraries_tell_developers_is_not_shown():
+    done = played(NOISE)
+    assert (done.returncode, done.stdout) == (0, "ERROR 1 False\n")
+    assert done.stderr == "fer-synth: Warning: This takes long; choose another.\n"
+    developer = played(NOISE, env={**os.environ, "PYTHONWARNINGS": "default"})
+    assert "Corrupt EXIF data." in developer.stderr and "FutureWarning: old" in developer.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [("data",), ("run", "--help")])
+def test_an_output_that_is_full(words):
+    with open("/dev/full", "w") as full: done = played("    print('facts')", words, stdout=full)
+    assert done.returncode == 2 and is_one_sentence(done.stderr) and "No room left" in done.stderr
+
+
+def test_a_reader_of_the_help_that_goes_away():
+    read, write = os.pipe()
+    os.close(read)
+    done = played("    pass", ("run", "--help"), stdout=write)
+    os.close(write)
+    assert done.returncode == 141 and not done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 import browser
+import numpy as np
 import pytest
+from PIL import Image
+from records import make_records
+
+from fer_synth.settings import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for folder in ("explore", "results") for p in (ROOT / "nbs" / folder).glob("*.ipynb"))
@@ -107,6 +112,73 @@ def test_nothing_saves_a_file_when_all_cells_run(path):
     methods = [call for call in calls if isinstance(call.func, ast.Attribute)]
     writers = [call for call in methods if call.func.attr in ("save", "savefig", "write_text", "to_csv")]
     assert not [ast.unparse(call) for call in writers if names_a_file(call)]
+
+
+def run_cells(name: str, changes: dict, before: str = "") -> dict:
+    """The names that are left when the cells of a notebook have run, up to one that holds `before`.
+
+    `changes`: the beginning of a cell -> what runs in its place."""
+    space = {}
+    for text in cells(ROOT / "nbs" / "explore" / f"{name}.ipynb"):
+        if re.match(r"#\|\s*eval:\s*false\n", text): continue
+        if before and before in text: break
+        begins = [start for start in changes if text.startswith(start)]
+        exec(changes[begins[0]] if begins else text, space)
+    return space
+
+
+RUNS = {
+    "three classes": {"classes": ("cat", "dog", "owl")},
+    "two classes with odd names": {"classes": ("害怕", "a b/c")},
+    "RGB": {"classes": ("cat", "dog", "owl"), "channels": 3, "source": "pets.zip", "per_class": True},
+    "nothing kept": {"classes": ("cat", "dog"), "threshold": 1.0},
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def other_run(request, tmp_path_factory) -> Path:
+    "The records of a run that is not about drawn faces."
+    return make_records(tmp_path_factory.mktemp("other") / "run", made=20, **RUNS[request.param])
+
+
+@pytest.mark.parametrize("name", ["inspect_images", "tune_thresholds"])
+def test_a_run_without_generated_images_is_one_sentence(tmp_path, name):
+    run = make_records(tmp_path / "run", classes=("cat", "dog"), arms=("real",))
+    with pytest.raises(UserError, match="holds no generated images yet; open a run that has selected some"):
+        run_cells(name, {"run = ": f"run = {str(run)!r}"})
+
+
+@pytest.mark.parametrize("name", sorted(EXPLORE - {"tour"}))
+def test_a_notebook_opens_any_run(other_run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    left = run_cells(name, {"run = ": f"run = {str(other_run)!r}"}, before="= train_here(")
+    assert left["run"] == str(other_run)
+    if name == "inspect_images": assert 0 < len(left["mine"].candidates) == left["chosen"].sum()
+    assert not list(tmp_path.iterdir())
+
+
+BRIEF = """
+from fer_synth.recipes import tiny_wgan_gp
+recipe = tiny_wgan_gp()
+data = replace(recipe.data, source="pets", channels=3, size=16)
+cfg = replace(recipe, data=data, compare=replace(recipe.compare, seeds=1))
+job = begin(cfg, "tour", show=False)
+image_grid(first_of_each(job.real.images, job.real.labels), 12, zoom=2)
+"""
+
+
+def test_the_tour_leads_through_other_images(tmp_path, monkeypatch, capsys):
+    "Three classes in colour, equally many of each; the training is cut short."
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for number in range(60):
+        folder = tmp_path / "pets" / ("cat", "dog", "owl")[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    left = run_cells("tour", {"recipe = ": BRIEF})
+    assert list(left["metrics"]["classes"]) == ["cat", "dog", "owl"]
+    assert "augmented - real" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not browser.missing("jupyterlab"), reason="test_browser.py runs it in JupyterLab")

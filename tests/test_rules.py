@@ -227,7 +227,7 @@ def good_but(**changes): return GOOD | changes
 @pytest.mark.parametrize("content, words", [
     (None, "does not exist"),
     (b"", "not JSON"),
-    (b"\xff\xfe{", "not JSON"),
+    (b"\xff\xfe{", "is not text in UTF-8"),
     (b"[" * 100_000, "not JSON"),
     (b"{} trailing", "not JSON"),
     (b"[]", "not a selection rule"),

@@ -257,7 +257,7 @@ MISSING = "1 of the 2 decisions are about images that are not in this table, the
 
 @pytest.mark.parametrize("name, spoil, said", [
     ("no such file", lambda text: None, "does not exist"),
-    ("not CSV", lambda text: b"\xff\xfe\x00", "cannot be read"),
+    ("not CSV", lambda text: b"\xff\xfe\x00", "is not text in UTF-8"),
     ("empty", lambda text: "", "lacks the column 'source'"),
     ("a column is gone", lambda text: text.replace("decision", "verdict"), "lacks the column 'decision'"),
     ("a torn row", lambda text: text.rsplit(",", 3)[0], "row 10 has"),

@@ -10,6 +10,7 @@ import numpy as np, torch
 from torch.nn import functional as F
 from ..config import UserError
 from .features import check_features, proportion
+from ..runtime import device_for_float64
 from ..selection.scores import squared_distances
 
 # %% ../../nbs/67_evaluation.copies.ipynb #cd452667
@@ -106,6 +107,7 @@ def pixel_neighbours(
 ) -> Neighbours:            # distances from 0 to 2: root of 2 (1 - correlation)
     "The training image that each image is most like in its pixels, brightness and contrast aside."
     check_pixels(images, train, shift)
+    device = device_for_float64(device)
     height, width = images.shape[-2:]
     x, t = (torch.as_tensor(np.ascontiguousarray(v)).to(device) for v in (images, train))
     likely, parts, places = likely_twins(x, t, shift, min(candidates, len(t))), [], 2 * shift + 1

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..family_settings import CganConfig
 from ..data.diffaug import augment_draws, diff_augment
 from ..losses import GAME_LOSSES, default_gamma, squared_gradient_norm
-from ..models.blocks import AdaIN, UpBlock
+from ..models.blocks import AdaIN, UpBlock, max_pool
 from ..processes import all_reduce_mean
 from ..runtime import seeded
 from ..settings import UserError
@@ -108,7 +108,7 @@ class FeatureCritic(nn.Module):
         "The judge's last feature maps, pooled to a quarter of the image's resolution."
         last = [m for m in self.judge[0].features(x) if m.ndim == 4][-1]
         factor = max(1, 4 * last.shape[-1] // x.shape[-1])
-        return F.max_pool2d(F.relu(last), factor)
+        return max_pool(F.relu(last), factor)
     def forward(self, x, y):
         h = F.leaky_relu(self.down(self.maps(x)), 0.2)
         h = F.leaky_relu(self.last(h), 0.2)

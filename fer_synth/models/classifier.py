@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from ..config import ClassifierConfig
+from .blocks import max_pool
 
 # %% ../../nbs/25_models.classifier.ipynb #f103eeb6
 class SimpleCNN(nn.Module):
@@ -19,8 +20,8 @@ class SimpleCNN(nn.Module):
     def features(self, x) -> list[torch.Tensor]:
         "The outputs of the two convolutions and of the hidden layer, before their ReLU."
         a = self.conv1(x)
-        b = self.conv2(F.relu(F.max_pool2d(a, 2)))
-        return [a, b, self.fc1(F.relu(F.max_pool2d(b, 2)).flatten(1))]
+        b = self.conv2(F.relu(max_pool(a, 2)))
+        return [a, b, self.fc1(F.relu(max_pool(b, 2)).flatten(1))]
     def forward(self, x): return self.fc2(F.relu(self.features(x)[-1]))
 
 # %% ../../nbs/25_models.classifier.ipynb #5229b5b5
@@ -48,7 +49,7 @@ class SmallResNet(nn.Module):
         "The outputs of the three blocks."
         maps = []
         for i, block in enumerate(self.blocks):
-            x = block(F.max_pool2d(x, 2) if i else x)
+            x = block(max_pool(x, 2) if i else x)
             maps.append(x)
         return maps
     def forward(self, x):

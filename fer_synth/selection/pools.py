@@ -9,7 +9,7 @@ import csv, hashlib, io
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from ..config import UserError, write_atomic
+from ..config import UserError, read_rows, write_atomic
 
 # %% ../../nbs/62_selection.pools.ipynb #05f21be0
 def weights_hash(net: torch.nn.Module) -> str:
@@ -135,14 +135,11 @@ def read_selection(
     path,      # selection.csv
 ) -> dict:     # column name -> array: text, int64 (round, seed) or float64
     "Read what `write_selection` wrote; `UserError` names the file and the line that is wrong."
-    advice = "give the selection.csv of a run"
-    try: lines = list(csv.reader(io.StringIO(Path(path).read_bytes().decode(), newline="")))
-    except FileNotFoundError: raise UserError(f"{path} does not exist; {advice}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{path} cannot be read as CSV ({e}).") from None
+    advice = "give the selection.csv of a run."
+    lines = read_rows(path, advice)
     header, body = (lines[0], lines[1:]) if lines else ([], [])
     lacking = [name for name in (*_TEXT, *_WHOLE, "confidence", "margin", "entropy") if name not in header]
-    if lacking: raise UserError(f"{path} lacks the column '{lacking[0]}'; {advice}.")
+    if lacking: raise UserError(f"{path} lacks the column '{lacking[0]}'; {advice}")
     for i, row in enumerate(body, 1):
         if len(row) != len(header):
             raise UserError(f"{path}: row {i} has {len(row)} cells, not {len(header)}; the file was damaged.")

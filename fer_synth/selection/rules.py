@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['judge_quality', 'thresholds', 'precision_warnings', 'quotas', 'blank', 'select', 'summarise', 'advice',
            'selection_warnings', 'threshold_grid', 'threshold_curve', 'checked_scores', 'RuleEvaluator', 'class_facts',
-           'quota_threshold', 'suggest_threshold', 'SelectionRule', 'once', 'read_rule', 'suggest']
+           'quota_threshold', 'suggest_threshold', 'SelectionRule', 'read_rule', 'suggest']
 
 # %% ../../nbs/61_selection.rules.ipynb #1e94ab07
 import json, math
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 import numpy as np
 from ..config import (SCORES, Score, SelectionConfig, UserError, closest, from_dict, outside,
-                              write_atomic)
+                              read_json, write_atomic)
 
 # %% ../../nbs/61_selection.rules.ipynb #6b350f90
 def judge_quality(
@@ -381,28 +381,12 @@ class SelectionRule:
         "Read a rule that `save` or a person wrote; `UserError` names the file and what is wrong in it."
         return read_rule(path)
 
-# %% ../../nbs/61_selection.rules.ipynb #b49c29ac
-def once(
-    pairs: list,   # (key, value), as the JSON reader finds them
-) -> dict:
-    "A dictionary; a key that comes twice raises `UserError`, as one of the two values would be lost."
-    found = {}
-    for name, value in pairs:
-        if name in found: raise UserError(f"'{name}' stands there twice")
-        found[name] = value
-    return found
-
 # %% ../../nbs/61_selection.rules.ipynb #729a8d96
 def read_rule(
     path,                 # a rule file
 ) -> SelectionRule:
     "The rule in a file; `UserError` names the file and what is wrong in it."
-    advice = "give the path of a rule file"
-    try: values = json.loads(Path(path).read_bytes().decode(), object_pairs_hook=once)
-    except FileNotFoundError: raise UserError(f"{path} does not exist; {advice}.") from None
-    except UserError as e: raise UserError(f"{path}: {e}; leave one of them.") from None
-    except OSError as e: raise UserError(f"{path} cannot be read ({e.strerror}); {advice}.") from None
-    except (ValueError, RecursionError) as e: raise UserError(f"{path} is not JSON ({e}).") from None
+    values = read_json(path, "give the path of a rule file.")
     if not isinstance(values, dict) or values.pop("format", None) != _RULE_FORMAT:
         raise UserError(f'{path} is not a selection rule: it lacks "format": "{_RULE_FORMAT}".')
     if lacking := [name for name in ("score", "thresholds") if name not in values]:

@@ -10,6 +10,7 @@ from typing import Callable
 import torch
 from torch import nn
 from ..processes import all_reduce_mean, rank_and_size
+from ..settings import Advice
 
 # %% ../../nbs/39_training.steps.ipynb #b277fd69
 def make_adam(net: nn.Module, lr: float, betas: tuple[float, float], device) -> torch.optim.Adam:
@@ -47,7 +48,7 @@ def use_bf16(precision: str, device) -> bool:  # `precision` as in `CganConfig`
     if precision == "auto": return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and kind == "cpu" and not cpu_has_bf16():
         warnings.warn('precision "bf16": this processor has no bfloat16 instructions, so a step takes about '
-                      'ten times as long; choose "auto" or "fp32".', stacklevel=2)
+                      'ten times as long; choose "auto" or "fp32".', Advice, stacklevel=2)
     return precision == "bf16"
 
 # %% ../../nbs/39_training.steps.ipynb #de2eb9c6

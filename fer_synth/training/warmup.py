@@ -39,15 +39,13 @@ def pca_codes(
     d: int,               # latent dimensions
     seed: int,            # of the randomised decomposition, and of the dimensions that few images leave over
     labels=None,          # int64 (N,): take the mean of its class from each image, not that of all
-    device=None,          # where to compute; None: where the images are
     most: int = 1 << 26,  # pixel values that the decomposition reads; of more images it takes a random sample
-) -> torch.Tensor:        # (N, d), on the sphere
+) -> torch.Tensor:        # (N, d), on the sphere, on the CPU
     "Whitened principal components of each image, as first latent codes (after arXiv 1707.05776)."
     n, each = len(images), math.prod(images.shape[1:])
     some = sample_rows(n, n if n * each <= most else max(2, most // each), seed)
     kinds = torch.zeros(n, dtype=torch.int64) if labels is None else labels.cpu()
-    device = device or getattr(images, "device", "cpu")
-    def flat(rows): return torch.as_tensor(images[rows]).to(device).flatten(1).float()
+    def flat(rows): return torch.as_tensor(images[rows]).cpu().flatten(1).float()
     x = flat(some)
     if labels is None: means = torch.zeros_like(x[:1])
     else: means = subtract_class_means(x, kinds[some], int(kinds.max()) + 1)
@@ -65,7 +63,7 @@ def first_codes(kind: str, batches: Batches, d: int, seed: int) -> torch.Tensor:
     "The latent codes that the paired warm-up begins with; `kind` as in `WarmupConfig.codes`."
     if kind == "random": return sample_latents(len(batches.images), d, rng(seed, "codes"))
     labels = batches.labels if kind == "class_pca" else None
-    return pca_codes(batches.images, d, seed, labels, batches.labels.device)
+    return pca_codes(batches.images, d, seed, labels)
 
 # %% ../../nbs/42_training.warmup.ipynb #28853e01
 class WarmUp(Objective):
@@ -85,19 +83,19 @@ class WarmUp(Objective):
         self.optimizers = {"gen": torch.optim.Adam(gen.parameters(), cfg.lr, betas=(0.5, 0.99))}
         if cfg.mode == "paired":
             codes = first_codes(cfg.codes, batches, gen.z, seed)
-            self.codes = nn.Embedding.from_pretrained(codes.to(device), freeze=False, sparse=True)
+            self.codes = nn.Embedding.from_pretrained(codes, freeze=False, sparse=True)
             self.modules["codes"] = self.codes
             sparse_adam = torch.optim.SparseAdam(self.codes.parameters(), cfg.code_lr, betas=(0.5, 0.99))
             self.optimizers["codes"] = sparse_adam
         self.phases = [Phase("warmup", self.update)]
 
     def latents(self, step: int, rows: torch.Tensor) -> torch.Tensor:
-        "The codes of these rows (paired), or fresh random ones (unpaired)."
-        if self.cfg.mode == "paired": return to_sphere(self.codes(rows))
+        "The codes of these rows (paired), or fresh random ones (unpaired); `rows` is on the CPU."
+        if self.cfg.mode == "paired": return to_sphere(self.codes(rows)).to(self.device)
         return sample_latents(len(rows), self.gen.z, rng(self.seed, "latents", step), self.device)
 
     def update(self, step: int, i: int) -> dict[str, torch.Tensor]:
-        (x, y), rows = self.batches[step], self.batches.rows(step).to(self.device)
+        (x, y), rows = self.batches[step], self.batches.rows(step)
         fake = self.gen(self.latents(step, rows), y)
         perceptual, pixel = perceptual_loss(self.features, fake, x), (fake - x).abs().mean()
         loss = self.cfg.perceptual * perceptual + self.cfg.pixel * pixel

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
-from ..config import UserError, closest, write_atomic
+from ..config import UserError, closest, read_rows, write_atomic
 from ..data.drawn import FIVE, draw_faces
 from ..selection.scores import score_pool
 from .kit import Candidates, as_candidates, from_arrays
@@ -419,16 +419,10 @@ def read_table(
     names,       # columns that it must have; others are left out
 ) -> dict:       # name -> text (N,)
     "Read a CSV file as columns of text; `UserError` names what is wrong."
-    try: text = Path(path).read_bytes().decode()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a file that the image browser saved.") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read as CSV ({e}).") from None
-    try: header, *body = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    except csv.Error as e: raise UserError(f"{path} cannot be read as CSV ({e}).") from None
+    advice = "give a file that the image browser saved."
+    header, *body = read_rows(path, advice) or [[]]
     lacking = [name for name in names if name not in header]
-    if lacking:
-        raise UserError(f"{path} lacks the column '{lacking[0]}'; give a file that the image browser saved.")
+    if lacking: raise UserError(f"{path} lacks the column '{lacking[0]}'; {advice}")
     for i, row in enumerate(body):
         if len(row) != len(header):
             raise UserError(f"{path}: row {i + 1} has {len(row)} cells, not {len(header)}; "

@@ -14,7 +14,7 @@ import dataclasses, json, os, threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
-from ..config import UserError, closest, write_atomic
+from ..config import UserError, closest, read_json, write_atomic
 from ..evaluation.compare import Predictions, mcnemar, read_predictions
 from ..evaluation.metrics import check_probs, confusion_metrics
 from ..plots import row_shares
@@ -165,11 +165,7 @@ def read_decision(
     path,                   # as `ConfusionState.save` writes it
 ) -> ConfusionDecision:
     "Read a decision; `UserError` names the file and what is wrong with it."
-    try: found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a file that was saved here.") from None
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path} is not a saved choice of cells ({e}).") from None
+    found = read_json(path, "give a file that was saved here.")
     names = [f.name for f in dataclasses.fields(ConfusionDecision)]
     if not isinstance(found, dict) or sorted(found) != sorted(names):
         raise UserError(f"{path} is not a saved choice of cells; "

@@ -411,7 +411,10 @@ def from_run(
 ) -> Candidates:      # all rounds, in their order
     "The generated images of a run with their scores and decisions."
     folder = find_run(folder)
-    run, rows = Run.open(folder), read_selection(folder / "selection.csv")
+    run = Run.open(folder)
+    if not (folder / "selection.csv").exists():
+        raise UserError(f"{folder} holds no generated images yet; open a run that has selected some.")
+    rows = read_selection(folder / "selection.csv")
     rounds = sorted(set(rows["round"].tolist()))
     if not rounds: raise UserError(f"{folder / 'selection.csv'} has no rows; the run has made no images yet.")
     images, n = np.concatenate([run.pool(r).images for r in rounds]), len(rows["id"])
