@@ -95,13 +95,14 @@ def test_two_processes_equal_one(trained, family):
 
 LAUNCHER = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
             "--mixed_precision", "no", "--dynamo_backend", "no")
-RUN = ("-m", "fer_synth.cli", "run", "--recipe", "tiny_cgan", "--compare.seeds", "1", "--out", "two")
+RUN = ("-m", "fer_synth.cli", "run", "--out", "two", "--recipe")
 
 
-def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path):
-    "By the command that README names; a run of one process measures the same after its warm-up."
+@pytest.mark.parametrize("recipe, loss", [("tiny_cgan", "r1"), ("tiny_wgan_gp", "penalty")])
+def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path, recipe, loss):
+    "By the command that README names; a run of one process measures the same."
     (tmp_path / "tmp").mkdir()
-    command = [sys.executable, "-m", *LAUNCHER, "--main_process_port", str(free_port()), *RUN]
+    command = [sys.executable, "-m", *LAUNCHER, "--main_process_port", str(free_port()), *RUN, recipe]
     env = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300,
                           stdin=subprocess.DEVNULL)
@@ -109,7 +110,10 @@ def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path):
     assert done.stdout.count("Report: ") == 1 and (tmp_path / "two" / "report.html").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name != "tmp"] == ["two"]
     assert not list((tmp_path / "tmp").glob("fer_synth-*")), "a private folder is left"
-    together, alone = stats(tmp_path / "two"), stats(shared_run("tiny_cgan"))
+    together, alone = stats(tmp_path / "two"), stats(shared_run(recipe))
     assert [(a["stage"], a["step"]) for a in together] == [(a["stage"], a["step"]) for a in alone]
     two, one = (next(a for a in found if a["stage"] == "gan-1") for found in (together, alone))
-    assert two["r1"] == pytest.approx(one["r1"], rel=1e-3)      # the mean of two halves, and the whole
+    assert two[loss] == pytest.approx(one[loss], rel=1e-3)      # the mean of two halves, and the whole
+    for stage in ("judge-0", "warmup"):                         # which each process computes as a whole
+        two, one = ([a for a in found if a["stage"].startswith(stage)] for found in (together, alone))
+        assert len(two) == len(one) and all(a["loss"] == pytest.approx(b["loss"], rel=1e-6) for a, b in zip(two, one))

@@ -72,7 +72,8 @@ class MirrorAndShift:
         if not (self.mirror or self.shift): return x
         h, w = x.shape[2:]
         rows, cols = moves(n_all, h, w, random, self.mirror, self.shift)
-        return move(x, shard(rows), shard(cols))
+        if len(x) < n_all: rows, cols = shard(rows), shard(cols)
+        return move(x, rows, cols)
 
 # %% ../../nbs/21_data.batches.ipynb #7a578f54
 class Order:
@@ -123,7 +124,7 @@ def even_rows(
 
 # %% ../../nbs/21_data.batches.ipynb #952b0267
 class Batches:
-    "Batches of images and labels; `batches[step]` is (x, y), in each process its own rows."
+    "Batches of images and labels; `batches[step]` is (x, y), in each process its own rows, or all."
     def __init__(
         self,
         images,                    # uint8 (N, C, H, W): an array (moved to the device) or `Rows` (not moved)
@@ -136,12 +137,13 @@ class Batches:
         even: bool = False,        # repeat the rows of rare classes until all classes are even
         extra: int = 0,            # the last `extra` rows are a group of their own …
         extra_share: float = 0.0,  # … that gets this share of each batch, rounded down
+        shared: bool = True,       # several processes share a batch; False: each of them has all of it
     ):
         self.images = images if isinstance(images, Rows) else torch.as_tensor(images).to(device)
         self.labels = torch.as_tensor(labels).to(device)
         self.main = len(images) - extra
         self.seed = derive(seed, "batches", *names)
-        self.transform = transform
+        self.transform, self.shared = transform, shared
         main_rows = torch.arange(self.main)
         if even:
             main_labels = np.asarray(labels)[:self.main]
@@ -161,7 +163,7 @@ class Batches:
         return self.images[rows.to(self.images.device)]
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         every = self.rows(step)
-        rows = shard(every)
+        rows = shard(every) if self.shared else every
         x = self.take(rows)
         if self.transform: x = self.transform(x, len(every), rng(self.seed, "augment", step))
         return to_float(x), self.labels[rows.to(self.labels.device)]

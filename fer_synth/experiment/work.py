@@ -130,7 +130,7 @@ def work_warmup(job: Job, step: Step, folder: StepFolder) -> None:
     if len(data) > WARMUP_IMAGES:
         shuffled = np.random.default_rng(derive(seed, "images")).permutation(len(data))
         data = data.pick(np.sort(shuffled[:WARMUP_IMAGES]))
-    batches = Batches(data.images, data.labels, cfg.batch, seed, "warmup", device=job.device)
+    batches = Batches(data.images, data.labels, cfg.batch, seed, "warmup", device=job.device, shared=False)
     objective = WarmUp(cfg, new_generator(job, member), batches, features, seed, job.device)
     watch = Watch.of(job.cfg.gan, n_classes=len(member.classes), batch=cfg.batch, seed=step.seed)
     train(objective, folder, Budget(folder, cfg.steps), watch)

@@ -138,7 +138,8 @@ def train_classifier(
     if state.step >= schedule.steps or out_of_patience(): return state.best_classifier()
     folder.rewind(state.step)
     transform = transform or MirrorAndShift(cfg.mirror, cfg.shift)
-    batches = Batches(data.images, data.targets, cfg.batch, seed, "clf", device=device, transform=transform)
+    batches = Batches(data.images, data.targets, cfg.batch, seed, "clf", device=device, transform=transform,
+                      shared=False)     # each process trains the whole classifier
     weights = None if data.weights is None else torch.as_tensor(data.weights, device=device)
     steps = range(state.step, schedule.steps)
     for step in progress(steps, folder.name, schedule.steps, state.step, folder.show):
