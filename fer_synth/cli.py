@@ -295,7 +295,7 @@ def do_data(args: list[str]) -> None:
     check_config(RunConfig(data=options.data))
     from fer_synth.data.images import describe
     from fer_synth.data.load import load_images
-    print(describe(load_images(options.data)))
+    print(describe(load_images(options.data, count_near=True)))
 
 # %% ../nbs/99_cli.ipynb #cc708a8d
 def do_baseline(args: list[str]) -> None:

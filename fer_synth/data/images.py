@@ -2,8 +2,9 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'ImageSet', 'find_duplicates', 'random_ranks', 'split_groups', 'assign_splits', 'check_splits',
-           'data_report', 'make_image_set', 'count_table', 'first_names', 'source_lines', 'duplicate_lines', 'describe',
-           'data_settings', 'set_from_contents', 'set_from_arrays', 'set_from_dataset', 'save_set']
+           'data_report', 'make_image_set', 'count_table', 'first_names', 'source_facts', 'source_lines',
+           'duplicate_lines', 'describe', 'data_settings', 'set_from_contents', 'set_from_arrays', 'set_from_dataset',
+           'save_set']
 
 # %% ../../nbs/17_data.images.ipynb #a60f12d7
 import dataclasses, hashlib, os, tempfile, textwrap
@@ -224,20 +225,25 @@ def first_names(
     if not count: return "0"
     return f"{count}: {', '.join(names[:3])}{', ...' if count > 3 else ''}"
 
-# %% ../../nbs/17_data.images.ipynb #4b5a5fd5
-def source_lines(r: dict) -> list[str]:
-    "How the source was understood and what of it is not used, as lines with a heading each."
-    lines = [f"layout               {r['layout']}"] if r.get("layout") else []
-    pixels = r.get("pixels") or {}
-    if pixels.get("range"): lines.append(f"more than 8 bits     {pixels['deep']} images; {pixels['range']}")
+# %% ../../nbs/17_data.images.ipynb #549ebb65
+def source_facts(r: dict) -> list[tuple[str, str]]:  # headings and texts
+    "How a source was understood and which of its files are not used, from what `data_report` returns."
+    pixels, facts = r.get("pixels") or {}, []
+    if r.get("layout"): facts.append(("layout", r["layout"]))
+    if pixels.get("range"): facts.append(("more than 8 bits", f"{pixels['deep']} images; {pixels['range']}"))
     if pixels.get("transparent"):
-        lines.append(f"transparent images   {pixels['transparent']}, laid on {pixels['background']}")
+        facts.append(("transparent images", f"{pixels['transparent']}, laid on {pixels['background']}"))
     if pixels.get("several_frames"):
-        lines.append(f"several frames       {pixels['several_frames']} images; the first frame of each is used")
+        facts.append(("several frames", f"{pixels['several_frames']} images; the first frame of each is used"))
     for reason, found in (r.get("left_out") or {}).items():
         endings = ", ".join(f"{n} {ending}" for ending, n in list(found["endings"].items())[:8])
-        lines.append(f"not read             {sum(found['endings'].values())} {reason}: {endings}")
-    return lines + [f"note                 {note}" for note in r.get("notes") or ()]
+        facts.append(("files not read", f"{sum(found['endings'].values())} {reason}: {endings}"))
+    return facts + [("note", note.removesuffix(".")) for note in r.get("notes") or ()]
+
+# %% ../../nbs/17_data.images.ipynb #4f4390b0
+def source_lines(r: dict) -> list[str]:
+    "The same as lines."
+    return [f"{heading:<21}{text}" for heading, text in source_facts(r)]
 
 # %% ../../nbs/17_data.images.ipynb #2002056d
 def duplicate_lines(r: dict) -> list[str]:

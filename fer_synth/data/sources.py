@@ -310,7 +310,7 @@ def array_items(members: Members, max_gib: float, source) -> Contents:
     try:
         images = to_bytes([image_stack(read(role["images"]), source) for role in roles.values()], source)
         labels = [read(role["labels"]) for role in roles.values()]
-        extra = {key: read(stems[key]) for key in ("classes", "split", "names") if key in stems}
+        extra = {key: read(stems[key]).ravel() for key in ("classes", "split", "names") if key in stems}
     except UserError: raise
     except Exception as e:         # bytes from outside may raise anything
         raise UserError(f"{source} cannot be read ({printable(str(e))}); save it again with numpy.savez.") from None

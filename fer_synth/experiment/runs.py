@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, torch
 from ..config import RunConfig, check_config, save_config
 from ..data.load import load_images
-from ..data.images import ImageSet
+from ..data.images import ImageSet, source_lines
 from ..evaluation.compare import check_provenance
 from .plan import Slowdown, has_warmup, plan_run
 from .work import WORK, Job
@@ -126,6 +126,7 @@ def begin(cfg: RunConfig, out, show: bool, rule: SelectionRule | None = None, re
     if rule: rule.save(folder/"rule.json")
     record_data(folder, images, cfg.data.source)
     show = show and not rank
+    if show and cfg.data.source != "drawn": print("\n".join(source_lines(images.report)))
     return Job(cfg, plan_run(cfg, images), Store(folder, reuse, show), images, device, show)
 
 # %% ../../nbs/75_experiment.runs.ipynb #5b5971bc
