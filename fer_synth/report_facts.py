@@ -88,7 +88,7 @@ def data_facts(data: dict) -> list[str]:
     facts = [
         f"Exact duplicates: {d['groups']:,} groups with {d['images']:,} images; "
         f"{d['across_splits']:,} of the groups reach across splits.",
-        "Training images dropped as exact duplicates of validation or test images: "
+        "Images dropped as duplicates of validation or test images: "
         f"{sum(dropped.values()):,}{which}.",
         f"Identical images with different labels: {d['conflicting']:,} groups.",
         f"Blank images: {data['blank']:,}{some_names(data, 'blank')}.",

@@ -4,10 +4,9 @@
 __all__ = ['array_contents', 'column', 'row_reader', 'dataset_classes', 'as_picture', 'DatasetPictures', 'check_repeatable',
            'value_range_of', 'dataset_labels', 'part_items', 'dataset_contents']
 
-# %% ../../nbs/14_data.datasets.ipynb #d850f532
-from collections.abc import Callable, Iterable, Mapping, Sequence
+# %% ../../nbs/14_data.datasets.ipynb #cacdb788
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 import numpy as np
 from PIL import Image
 from .layouts import class_name, listed, resolve_splits
@@ -53,8 +52,11 @@ def column(
     raise UserError(f"{source} has the columns {listed(row)}; none of them is known for its "
                     f"{'pictures' if kind == 'Image' else 'classes'}, call it '{usual[0]}'.")
 
-# %% ../../nbs/14_data.datasets.ipynb #5e7c4e7d
-def row_reader(dataset, source) -> tuple[Callable, str]:  # gives picture and class of a row; column of classes or ''
+# %% ../../nbs/14_data.datasets.ipynb #abc51b17
+def row_reader(
+    dataset,
+    source,
+) -> tuple[Callable, str]:  # gives picture and class of a row; the column of classes, or ''
     "How a row of a data set is read."
     row = dataset[0]
     if isinstance(row, Mapping):
@@ -63,7 +65,8 @@ def row_reader(dataset, source) -> tuple[Callable, str]:  # gives picture and cl
         label = column(row, features, "ClassLabel", _LABELS, source)
         return (lambda row: (row[picture], row[label])), label
     if isinstance(row, (tuple, list)) and len(row) >= 2: return (lambda row: (row[0], row[1])), ""
-    raise UserError(f"{source} gives {type(row).__name__} for a row; each row must be a pair of picture and class.")
+    raise UserError(f"{source} gives {type(row).__name__} for a row; "
+                    "each row must be a pair of picture and class.")
 
 # %% ../../nbs/14_data.datasets.ipynb #b1174096
 def dataset_classes(dataset, label: str = "") -> tuple[str, ...]:
@@ -106,7 +109,8 @@ def check_repeatable(pictures: DatasetPictures, source) -> None:
     for i in range(min(3, len(pictures.dataset))):
         one, two = (np.asarray(as_picture(pictures.take(pictures.dataset[i])[0], source)) for _ in range(2))
         if one.shape == two.shape and np.array_equal(one, two): continue
-        raise UserError(f"{source} gives another picture each time row {i} is read; take its random transforms off.")
+        raise UserError(f"{source} gives another picture each time row {i} is read; "
+                        "take its random transforms off.")
 
 # %% ../../nbs/14_data.datasets.ipynb #86d30443
 def value_range_of(pictures: DatasetPictures, source) -> tuple[float, float] | None:
@@ -119,20 +123,23 @@ def value_range_of(pictures: DatasetPictures, source) -> tuple[float, float] | N
         except ValueError as e: raise UserError(f"{source}: row {i} cannot be used, {e}.") from None
     try: return 0.0, found.white(source)
     except UserError as e:
-        raise UserError(f"{str(e).split(';')[0].rstrip('.')}; say which values are black and white with value_range, "
-                        "such as (-1, 1), or take a normalisation off.") from None
+        raise UserError(f"{str(e).split(';')[0].rstrip('.')}; say which values are black and white with "
+                        "value_range, such as (-1, 1), or take a normalisation off.") from None
 
 # %% ../../nbs/14_data.datasets.ipynb #98a52e8a
 def dataset_labels(pictures: DatasetPictures, source) -> np.ndarray:  # (N,)
     "The class of each row: from `targets` where they agree with the rows, else row by row."
     rows, take = pictures.dataset, pictures.take
     targets, last = getattr(rows, "targets", None), len(rows) - 1
-    try: agree = len(targets) == len(rows) and all(targets[i] == take(rows[i])[1] for i in (0, last // 2, last))
-    except (TypeError, ValueError, RuntimeError, KeyError): agree = False
+    try:
+        samples = [targets[i] == take(rows[i])[1] for i in (0, last // 2, last)]
+        agree = len(targets) == len(rows) and all(samples)
+    except (TypeError, ValueError, RuntimeError, LookupError): agree = False
     labels = list(targets) if agree else [take(rows[i])[1] for i in range(len(rows))]
     try: return label_numbers(np.array([np.asarray(label) for label in labels]), source)
     except (ValueError, TypeError):
-        raise UserError(f"{source} has labels of several shapes; give one class number or name for each.") from None
+        raise UserError(f"{source} has labels of several shapes; "
+                        "give one class number or name for each.") from None
 
 # %% ../../nbs/14_data.datasets.ipynb #aa61758e
 def part_items(dataset, split: str, classes, value_range, source) -> tuple[list[Item], tuple[str, ...]]:
@@ -158,9 +165,10 @@ def dataset_contents(
 ) -> Contents:
     "Pictures and classes of data sets."
     source = source or type(dataset).__name__
-    given = {"val": val, "test": test}
-    parts = dict(dataset) if isinstance(dataset, Mapping) else {"train": dataset} | {k: d for k, d in given.items()
-                                                                                      if d is not None}
+    if isinstance(dataset, Mapping): parts = dict(dataset)
+    else:
+        parts = {"train": dataset, "val": val, "test": test}
+        parts = {split: rows for split, rows in parts.items() if rows is not None}
     meant = resolve_splits(parts, source)
     unclear = [name for name in parts if name not in meant]
     if unclear: raise UserError(f"{source} has the parts {listed(parts)}; call them train, val and test.")

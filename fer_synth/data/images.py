@@ -234,7 +234,7 @@ def source_facts(r: dict) -> list[tuple[str, str]]:  # headings and texts
     if pixels.get("transparent"):
         facts.append(("transparent images", f"{pixels['transparent']}, laid on {pixels['background']}"))
     if pixels.get("several_frames"):
-        facts.append(("several frames", f"{pixels['several_frames']} images; the first frame of each is used"))
+        facts.append(("several frames", f"{pixels['several_frames']} images; the first frame is used"))
     for reason, found in (r.get("left_out") or {}).items():
         endings = ", ".join(f"{n} {ending}" for ending, n in list(found["endings"].items())[:8])
         facts.append(("files not read", f"{sum(found['endings'].values())} {reason}: {endings}"))
@@ -253,10 +253,12 @@ def duplicate_lines(r: dict) -> list[str]:
              f"  across splits      {exact['across_splits']} groups; {dropped} images dropped for it",
              f"  val and test both  {exact['val_and_test']} groups",
              f"  conflicting labels {exact['conflicting']} groups; kept"]
-    if near: lines += [
-        f"near-duplicates      {near['groups']} groups, {near['images']} images, exact ones included",
-        f"  across splits      {near['across_splits']} groups, of which {near['val_and_test']} in val and test",
-        f"  conflicting labels {near['conflicting']} groups; kept"]
+    if near:
+        both = f"of which {near['val_and_test']} in val and test"
+        some = f"{near['groups']} groups, {near['images']} images, exact ones included"
+        lines += [f"near-duplicates      {some}",
+                  f"  across splits      {near['across_splits']} groups, {both}",
+                  f"  conflicting labels {near['conflicting']} groups; kept"]
     return lines
 
 # %% ../../nbs/17_data.images.ipynb #b35ac184
@@ -302,7 +304,8 @@ def set_from_arrays(
     settings=None,       # of `DataConfig`
 ) -> ImageSet:
     "The table of images and labels that are in memory."
-    return set_from_contents(array_contents(images, labels, classes, split, names, value_range), settings or {})
+    contents = array_contents(images, labels, classes, split, names, value_range)
+    return set_from_contents(contents, settings or {})
 
 # %% ../../nbs/17_data.images.ipynb #e9de64ae
 def set_from_dataset(

@@ -27,7 +27,8 @@ def fits_memory(n: int, cfg: DataConfig) -> bool:
 def stored_at(cfg: DataConfig) -> Path:
     "The folder for the images of this source at this size."
     path = Path(cfg.source).expanduser().resolve()
-    key = json.dumps([str(path), cfg.size, cfg.channels, cfg.classes, cfg.skip_bad, cfg.background, cfg.dedup])
+    settings = cfg.size, cfg.channels, cfg.classes, cfg.skip_bad, cfg.background, cfg.dedup
+    key = json.dumps([str(path), *settings])
     digest = hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
     return cache_folder()/f"{path.stem}-{cfg.size}x{cfg.size}-{digest}"
 
@@ -64,7 +65,8 @@ def open_stored(
     if len(lengths) > 1 or arrays["images"].shape[1:] != shape: return None
     images, names = Rows(arrays.pop("images")), Rows(arrays.pop("names"))
     in_memory = {k: np.asarray(a) for k, a in arrays.items()}
-    return SourceImages(images=images, names=names, classes=classes, skipped=skipped, facts=facts, **in_memory)
+    return SourceImages(images=images, names=names, classes=classes, skipped=skipped, facts=facts,
+                        **in_memory)
 
 # %% ../../nbs/19_data.load.ipynb #52fd8e06
 def write_stored(

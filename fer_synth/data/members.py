@@ -49,8 +49,8 @@ _JUNK_FOLDERS = {
     "lost+found", "lost.dir", "found.000", "network trash folder", "temporary items",
     "thevolumesettingsfolder", "_gsdata_"}
 _JUNK_FILES = {
-    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "picasa.ini", "zbthumbnail.info",
-    "synoindex_media_info", "thumbs.db:encryptable"}
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "thumbs.db:encryptable", "desktop.ini", "icon\r",
+    "picasa.ini", "zbthumbnail.info", "synoindex_media_info"}
 
 # %% ../../nbs/08_data.members.ipynb #238c962d
 def is_junk(name: str) -> bool:  # name inside the source, with slashes
@@ -128,7 +128,8 @@ def check_packing(info: zipfile.ZipInfo, path: Path) -> None:
     name = printable(info.filename)
     if info.flag_bits & 1: raise UserError(f"{path} is encrypted ('{name}'); unpack it and give the folder.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(f"{path} packs '{name}' with a method other than deflate; pack it again as a plain zip.")
+        raise UserError(f"{path} packs '{name}' with a method other than deflate; "
+                        "pack it again as a plain zip.")
 
 # %% ../../nbs/08_data.members.ipynb #d8deeff8
 def check_size(
@@ -146,7 +147,7 @@ _CODE_PAGES = ["cp932", "gb18030", "big5", "cp949", "cp866", "cp1251", "cp850", 
 
 # %% ../../nbs/08_data.members.ipynb #5e4c9a8a
 def western_encoding(words: list[bytes]) -> str:  # '' where the words are not of this kind
-    "The code page of words in Latin letters, few of them beyond ASCII: `wütend` in that of Windows or of DOS."
+    "The code page, of Windows or of DOS, of words in Latin letters, few of them beyond ASCII: `wütend`."
     text = b"".join(words)
     if sum(bytes([c]).isalpha() for c in text) < 1.5 * sum(c > 127 for c in text): return ""
     high = bytes(c for c in text if c > 127).decode("cp1252", "replace")
@@ -179,9 +180,11 @@ def raw_name(info: zipfile.ZipInfo) -> bytes | None:  # None: the name is known 
     try: return info.filename.encode("cp437")
     except UnicodeEncodeError: return None
 
-# %% ../../nbs/08_data.members.ipynb #b78e4e58
-def zip_names(infos: list[zipfile.ZipInfo]) -> tuple[list[str], str]:  # with slashes; encoding that was guessed
-    "The names of the files in a zip; the encoding is '' where nothing had to be guessed."
+# %% ../../nbs/08_data.members.ipynb #0d41ba82
+def zip_names(
+    infos: list[zipfile.ZipInfo],
+) -> tuple[list[str], str]:  # with slashes; the encoding that was guessed, '' where nothing had to be
+    "The names of the files in a zip."
     raw = [raw_name(info) for info in infos]
     unsure = b"\n".join(sorted({part for name in raw if name for part in name.split(b"/")}))
     encoding = guess_encoding(unsure)
@@ -214,8 +217,9 @@ def zip_members(
             continue
         check_packing(info, path)
         members[name] = info
-    guess = f"The zip does not say how its names are written; {encoding} was guessed."
-    return Members(list(members), lambda name: archive.open(members[name]), left_out, (guess,) * bool(encoding))
+    notes = ()
+    if encoding: notes = (f"The zip does not say how its names are written; {encoding} was guessed.",)
+    return Members(list(members), lambda name: archive.open(members[name]), left_out, notes)
 
 # %% ../../nbs/08_data.members.ipynb #6bb0fc3c
 class LimitedFile(io.RawIOBase):
@@ -274,8 +278,9 @@ _REFUSED = {
     b"\x89HDF": ("an HDF5 file", _ARRAYS), b"PAR1": ("a Parquet file", _ARRAYS),
     b"ARROW1": ("an Arrow file", _ARRAYS), b"SQLite format": ("a database", _ARRAYS),
     b"\x93NUMPY": ("a single NumPy array", _ARRAYS), b"MATLAB": ("a MATLAB file", _ARRAYS),
-    b"\x80\x02": ("a pickle", _ARRAYS), b"\x80\x03": ("a pickle", _ARRAYS), b"\x80\x04": ("a pickle", _ARRAYS),
-    b"\x80\x05": ("a pickle", _ARRAYS), b"\x89PNG": ("a single picture", _PICTURE),
+    b"\x80\x02": ("a pickle", _ARRAYS), b"\x80\x03": ("a pickle", _ARRAYS),
+    b"\x80\x04": ("a pickle", _ARRAYS), b"\x80\x05": ("a pickle", _ARRAYS),
+    b"\x89PNG": ("a single picture", _PICTURE),
     b"\xff\xd8\xff": ("a single picture", _PICTURE), b"%PDF": ("a PDF file", _PICTURE)}
 
 # %% ../../nbs/08_data.members.ipynb #52c43bf2

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from ..config import DataConfig
 from .layouts import class_name, listed
 from .near import SIDE, near_groups, thumbnail
-from .pixels import (Decoder, ValueRange, background_colour, check_decoder, decode_failure, deep_values,
-                                   is_deep, open_image, quiet_pillow, resize)
+from .pixels import (Decoder, ValueRange, background_colour, check_decoder, decode_failure,
+                                   deep_values, is_deep, open_image, quiet_pillow, resize)
 from .rows import Rows
 from .sources import Contents, Item, read_source
 from ..settings import UserError, closest
@@ -68,12 +68,12 @@ def source_facts(contents: Contents, classes: tuple[str, ...]) -> dict:
 def check_contents(contents: Contents, source) -> None:
     "`UserError` for images that fit into no class, or are of a kind that cannot be read."
     if contents.unreadable:
-        raise UserError(f"{source}: {listed(contents.unreadable)} cannot be read here; convert them to PNG or JPEG, "
-                        "or move them out of the source.")
+        raise UserError(f"{source}: {listed(contents.unreadable)} cannot be read here; "
+                        "convert them to PNG or JPEG, or move them out of the source.")
     if not contents.strays: return
     verb = "fits" if len(contents.strays) == 1 else "fit"
-    raise UserError(f"{source}: {listed(contents.strays)} {verb} into no class; move such files to <class>/ or "
-                    "train/<class>/, or out of the source.")
+    raise UserError(f"{source}: {listed(contents.strays)} {verb} into no class; "
+                    "move such files to <class>/ or train/<class>/, or out of the source.")
 
 # %% ../../nbs/16_data.reading.ipynb #f1bf27a2
 def list_contents(
@@ -108,7 +108,8 @@ def failure(
 ) -> UserError:
     "What to say about an image that does not decode."
     broken = isinstance(error, (OSError, EOFError, SyntaxError, UnidentifiedImageError))
-    advice = "repair or remove it, or use skip_bad" if broken else "save it again as a smaller or plain 8-bit PNG"
+    advice = "save it again as a smaller or plain 8-bit PNG"
+    if broken: advice = "repair or remove it, or use skip_bad"
     return UserError(f"{source}: {name} does not decode ({decode_failure(error)}); {advice}.")
 
 # %% ../../nbs/16_data.reading.ipynb #c5c5ae38
@@ -157,7 +158,7 @@ def near_keys(
     thumbs: np.ndarray,   # uint8, (N, SIDE, SIDE)
     hashes: np.ndarray,   # content hashes, (N,)
 ) -> np.ndarray:          # (N,)
-    "The group of near-duplicates of each image, named by the least hash in it, whatever the order of the rows."
+    "The group of near-duplicates of each image, named by its least hash, so not by the order of the rows."
     groups = near_groups(thumbs)
     order = np.lexsort((hashes, groups))
     is_first = np.r_[True, groups[order][1:] != groups[order][:-1]]
@@ -167,7 +168,7 @@ def near_keys(
 
 # %% ../../nbs/16_data.reading.ipynb #2d13fd82
 def pixel_facts(decoder: Decoder) -> dict:
-    "What was done to the pixels of a set, ready for JSON: counts, and the range of values with more than 8 bits."
+    "What was done to the pixels of a set, ready for JSON: counts, and the range of more than 8 bits."
     found = {name: n for name, n in decoder.counts.items() if n}
     if found.get("transparent"): found["background"] = "#%02x%02x%02x" % decoder.background
     if decoder.range: found["range"] = decoder.range.text(decoder.range.white(decoder.source))

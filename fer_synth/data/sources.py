@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['Item', 'Contents', 'starts_like_image', 'Files', 'sort_files', 'first_bytes', 'read_bytes', 'folder_of',
            'image_items', 'check_copies', 'file_digest', 'empty_folders', 'table_items', 'find_tables', 'no_images',
-           'read_array', 'array_roles', 'label_numbers', 'label_names', 'stack_items', 'split_names', 'array_items',
-           'read_source']
+           'missing_column', 'read_array', 'array_roles', 'label_numbers', 'label_names', 'stack_items', 'split_names',
+           'array_items', 'read_source']
 
 # %% ../../nbs/13_data.sources.ipynb #57b647f1
 import hashlib, io, zipfile, zlib
@@ -29,7 +29,7 @@ class Item:
     label: str        # class name
     name: str         # name inside the source, for messages
     read: Callable    # gives for a location the bytes of an image file or a uint8 array (H, W[, C])
-    location: object  # the name of a file as the source spells it, a row number, or where a row begins and ends
+    location: object  # the name of a file in the source, a row number, or where a row begins and ends
 
     def load(self): return self.read(self.location)
 
@@ -55,9 +55,9 @@ _UNREADABLE_ENDINGS = set(
     ".xcf .fits .fit .ai .eps .djvu .wdp .jxr".split())
 _OTHER_ENDINGS = set(
     ".txt .csv .tsv .json .jsonl .xml .md .rst .py .pyc .ipynb .html .htm .css .js .pdf .db .ini .yaml .yml "
-    ".toml .cfg .log .npy .npz .mat .pkl .pickle .h5 .hdf5 .pt .pth .onnx .tfrecord .parquet .arrow .zip .tar "
-    ".gz .tgz .bz2 .xz .7z .rar .mp4 .avi .mov .mkv .wav .mp3 .doc .docx .xls .xlsx .ppt .pptx .odt .url .lnk "
-    ".exe .dll .sh .bat .r .m .c .cpp .h .java .tex .bib .license .lock .part .tmp .bak .crdownload".split())
+    ".toml .cfg .log .npy .npz .mat .pkl .pickle .h5 .hdf5 .pt .pth .onnx .tfrecord .parquet .arrow .zip "
+    ".tar .gz .tgz .bz2 .xz .7z .rar .mp4 .avi .mov .mkv .wav .mp3 .doc .docx .xls .xlsx .ppt .pptx .odt "
+    ".url .lnk .exe .dll .sh .bat .r .m .c .cpp .h .java .tex .bib .license .lock .part .tmp .bak .crdownload".split())
 _IMAGE_STARTS = (
     b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 
@@ -151,8 +151,8 @@ def check_copies(
         try: same = file_digest(members, name) == file_digest(members, other)
         except KeyError: same = False
         if same: continue
-        raise UserError(f"{source} holds the same folders twice, but '{printable(name)}' and '{printable(other)}' "
-                        "differ; remove one of the two trees.")
+        raise UserError(f"{source} holds the same folders twice, but '{printable(name)}' and "
+                        f"'{printable(other)}' differ; remove one of the two trees.")
 
 # %% ../../nbs/13_data.sources.ipynb #21c9d575
 def file_digest(members: Members, name: str) -> bytes:
@@ -202,18 +202,29 @@ def find_tables(members: Members, files: Files, source) -> Tables:
         raise UserError(f"{source}: a table cannot be read ({e}); fetch it again.") from None
     return choose_tables(heads, source)
 
-# %% ../../nbs/13_data.sources.ipynb #23a3bc4c
-def no_images(files: Files, tables: Tables, members: Members, source) -> str:
+# %% ../../nbs/13_data.sources.ipynb #8665b321
+def no_images(
+    files: Files,
+    tables: Tables,
+    members: Members,
+    source,
+) -> str:
     "The sentence for a source that holds nothing to read."
-    if files.unreadable: return f"{source} holds only pictures of kinds that cannot be read; convert them to PNG."
-    if len(tables.unused) == 1 and len(members.names) == 1:
-        missing = min({"emotion", "pixels"} - set(read_head(members, files.tables[0]).columns))
-        votes = "; votes of FER+ cannot be read, take fer2013.csv" * ("votes" in next(iter(tables.unused.values())))
-        return (f"{next(iter(tables.unused))} lacks the column '{missing}'; its first line must name emotion, "
-                f"pixels and, if known, Usage{votes}.")
+    if files.unreadable:
+        return f"{source} holds only pictures of kinds that are not read; convert them to PNG."
+    if len(members.names) == len(files.tables) == 1: return missing_column(members, files.tables[0])
     unread = "".join(f" ({name} was not read: {why})" for name, why in list(tables.unused.items())[:2])
     return (f"{source} holds no images and no FER2013 table{unread}; it needs pictures such as "
             "train/happy/1.jpg, or fer2013.csv.")
+
+# %% ../../nbs/13_data.sources.ipynb #494a1b7d
+def missing_column(members: Members, name: str) -> str:
+    "The sentence for a single table that cannot be read."
+    head = read_head(members, name)
+    missing = min({"emotion", "pixels"} - set(head.columns))
+    votes = "; votes of FER+ cannot be read, take fer2013.csv" if head.kind == "votes" else ""
+    return (f"{head.name} lacks the column '{missing}'; its first line must name emotion, pixels "
+            f"and, if known, Usage{votes}.")
 
 # %% ../../nbs/13_data.sources.ipynb #edc878ec
 _IMAGE_WORDS = {"images", "image", "imgs", "img", "x", "data", "pixels", "samples", "arr"}
@@ -224,11 +235,13 @@ def read_array(members: Members, name: str, max_gib: float) -> np.ndarray:
     "One array; ValueError where it needs unpickling or is too large."
     with members.open(name) as file:
         version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(file)
+        formats = np.lib.format
+        read_header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+        shape, _, dtype = read_header(file)
     size = dtype.itemsize * float(np.prod(np.array(shape, float)))
     if dtype.hasobject: raise ValueError("it holds Python objects")
-    if size > max_gib * 2**30: raise ValueError(f"it claims {size / 2**30:.3g} GiB, above max_gib = {max_gib:g}")
+    if size > max_gib * 2**30:
+        raise ValueError(f"it claims {size / 2**30:.3g} GiB, above max_gib = {max_gib:g}")
     with members.open(name) as file: return np.lib.format.read_array(file, allow_pickle=False)
 
 # %% ../../nbs/13_data.sources.ipynb #e8321ea0
@@ -247,8 +260,11 @@ def label_numbers(labels: np.ndarray, source) -> np.ndarray:  # (N,), whole numb
     "Labels as one column; one-hot rows become numbers."
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1: labels = labels[:, 0]
-    if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all(): labels = labels.argmax(1)
-    if labels.ndim != 1: raise UserError(f"{source}: labels have the shape {labels.shape}; give one for each image.")
+    if labels.ndim == 2:
+        is_one_hot = ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()
+        if is_one_hot: labels = labels.argmax(1)
+    if labels.ndim != 1:
+        raise UserError(f"{source}: labels have the shape {labels.shape}; give one for each image.")
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
         labels = labels.astype(np.int64)
     if labels.dtype.kind in "biuUS": return labels.astype(np.int64) if labels.dtype.kind in "bu" else labels
@@ -278,11 +294,13 @@ def stack_items(
     source,
 ) -> list[Item]:
     "The images of an array as items; `UserError` where there are not as many of each."
-    counts = list(map(len, (images, labels, splits, names)))
-    if len(set(counts)) > 1:
-        raise UserError("{}: {} images, {} labels, {} splits and {} names; give as many of each.".format(source, *counts))
-    rows = zip(map(str, splits), labels, map(str, names))
-    return [Item(split, label, printable(name), images.__getitem__, i) for i, (split, label, name) in enumerate(rows)]
+    if len({len(images), len(labels), len(splits), len(names)}) > 1:
+        raise UserError(f"{source}: {len(images)} images, {len(labels)} labels, {len(splits)} splits and "
+                        f"{len(names)} names; give as many of each.")
+    items = []
+    for i, (split, label, name) in enumerate(zip(splits, labels, names)):
+        items.append(Item(split, label, printable(str(name)), images.__getitem__, i))
+    return items
 
 # %% ../../nbs/13_data.sources.ipynb #07300933
 def split_names(
@@ -313,7 +331,8 @@ def array_items(members: Members, max_gib: float, source) -> Contents:
         extra = {key: read(stems[key]).ravel() for key in ("classes", "split", "names") if key in stems}
     except UserError: raise
     except Exception as e:         # bytes from outside may raise anything
-        raise UserError(f"{source} cannot be read ({printable(str(e))}); save it again with numpy.savez.") from None
+        reason = printable(str(e))
+        raise UserError(f"{source} cannot be read ({reason}); save it again with numpy.savez.") from None
     classes = tuple(class_name(str(c)) for c in extra.get("classes", ()))
     meant, items = resolve_splits(roles, source), []
     for (split, role), stack, numbers in zip(roles.items(), images, labels):
