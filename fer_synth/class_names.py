@@ -23,8 +23,7 @@ def visible(text: str) -> str:  # on one line
         hidden = unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")
         kept = c in JOINERS or ord(c) in TAGS
         return c.encode("unicode_escape").decode() if hidden and not kept else c
-    text = "".join(map(shown, name))
-    return text if text.strip() else f'"{text}"'
+    return "".join(map(shown, text))
 
 # %% ../nbs/08_class_names.ipynb #606c44f5
 def columns(text: str) -> int:
