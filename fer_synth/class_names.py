@@ -127,7 +127,7 @@ def short_names(
     measure: Callable = extent,  # length of a text, in the unit of `most`
 ) -> dict[str, str]:             # name -> what to show, at most `most` long; all different
     "Names that fit and stay apart."
-    return dict(_shortened(tuple(names), most, measure))
+    return dict(_shortened(tuple(dict.fromkeys(names)), most, measure))
 
 # %% ../nbs/08_class_names.ipynb #1da7af39
 @lru_cache(128)

@@ -65,7 +65,6 @@ def installed_fonts() -> tuple:  # (family, path), the preferred first
 # %% ../nbs/70_fonts.ipynb #675c581b
 def fonts_for(text: str) -> list:  # (family, path); empty where DejaVu Sans has all, or nobody has more
     "The installed fonts that have characters which DejaVu Sans lacks."
-    if text.isascii(): return []
     lacking, found = {ord(c) for c in text} - known_characters(), []
     while lacking:
         best = max(installed_fonts(), key=lambda font: len(lacking & characters_of(font[1])), default=None)
@@ -103,6 +102,7 @@ def drawing_key(
     classes,              # all class names of a run
 ) -> dict[str, str]:      # what is drawn -> name; empty where every name can be drawn
     "The classes that stand in pictures as a number."
+    classes = list(dict.fromkeys(classes))
     taken = {word for name in classes for word in (name, visible(name))}
     word = "class " if not any(f"class {i + 1}" in taken for i in range(len(classes))) else "class #"
     while any(f"{word}{i + 1}" in taken for i in range(len(classes))): word += "#"
@@ -115,6 +115,7 @@ def labels(
     measure=extent,
 ) -> dict[str, str]:    # name -> what is drawn; all different
     "What stands in a picture for each class."
+    classes = list(dict.fromkeys(classes))
     numbers = {name: label for label, name in drawing_key(classes).items()}
     drawn = [numbers.get(name, name) for name in classes]
     short = short_names(drawn, most, measure)
