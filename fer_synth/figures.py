@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from .fonts import FAMILY, families, labels
+from .fonts import FAMILY, families, labels, quiet_fonts
 
 # %% ../nbs/79_figures.ipynb #47473d82
 DPI = 200                 # two device pixels for each pixel of the page, as sharp screens have
@@ -38,7 +38,7 @@ def png(
     "The figure as a PNG file, the same bytes for the same figure."
     before, canvas = fig.dpi, FigureCanvasAgg(fig)
     fig.dpi = dpi
-    with mpl.rc_context(STYLE): canvas.draw()
+    with mpl.rc_context(STYLE), quiet_fonts(): canvas.draw()
     fig.dpi = before
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     grey = (pixels == pixels[..., :1]).all()

@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['FAMILY', 'REGULAR', 'BOLD', 'SHAPES', 'characters_of', 'known_characters', 'plain', 'preference', 'installed_fonts',
-           'fonts_for', 'needs_shaping', 'can_draw', 'families', 'drawing_key', 'labels', 'keyed', 'key_text',
-           'key_html']
+           'fonts_for', 'needs_shaping', 'can_draw', 'families', 'quiet_fonts', 'drawing_key', 'labels', 'keyed',
+           'key_text', 'key_html']
 
 # %% ../nbs/70_fonts.ipynb #7431cdda
-from contextlib import suppress
+import logging
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 import matplotlib as mpl
@@ -97,7 +98,17 @@ def families(
     "DejaVu Sans, and the installed fonts that these texts need besides."
     return [FAMILY, *(family for family, _ in fonts_for("".join(texts)))]
 
-# %% ../nbs/70_fonts.ipynb #86a2d251
+# %% ../nbs/70_fonts.ipynb #80d116f1
+@contextmanager
+def quiet_fonts():
+    "Draw inside without remarks of matplotlib about the weight of a font."
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try: yield
+    finally: log.setLevel(before)
+
+# %% ../nbs/70_fonts.ipynb #27542f1f
 def drawing_key(
     classes,              # all class names of a run
 ) -> dict[str, str]:      # what is drawn -> name; empty where every name can be drawn
@@ -108,7 +119,7 @@ def drawing_key(
     while any(f"{word}{i + 1}" in taken for i in range(len(classes))): word += "#"
     return {f"{word}{i + 1}": name for i, name in enumerate(classes) if not can_draw(visible(name))}
 
-# %% ../nbs/70_fonts.ipynb #94d7d3b1
+# %% ../nbs/70_fonts.ipynb #acc43533
 def labels(
     classes,            # all class names of a run
     most: float = 24,   # room for each, see `short_names`
@@ -121,7 +132,7 @@ def labels(
     short = short_names(drawn, most, measure)
     return {name: short[text] for name, text in zip(classes, drawn)}
 
-# %% ../nbs/70_fonts.ipynb #27542f1f
+# %% ../nbs/70_fonts.ipynb #52ba4a4e
 def keyed(
     text: str,
     classes,   # all class names of a run
@@ -131,12 +142,12 @@ def keyed(
         text = text.replace(name, label).replace(visible(name), label)
     return text
 
-# %% ../nbs/70_fonts.ipynb #acc43533
+# %% ../nbs/70_fonts.ipynb #040b42ad
 def key_text(classes) -> str:  # empty where every name can be drawn
     "The key as a line for a terminal or a notebook."
     return "; ".join(f"{label}: {visible(name)}" for label, name in drawing_key(classes).items())
 
-# %% ../nbs/70_fonts.ipynb #52ba4a4e
+# %% ../nbs/70_fonts.ipynb #4cb4bb25
 def key_html(classes) -> str:  # empty where every name can be drawn
     "The key as HTML, to stand beside a picture."
     parts = [f"{label}: {html_text(name)}" for label, name in drawing_key(classes).items()]
