@@ -212,7 +212,7 @@ def kept_and_dropped(
 ) -> Figure:
     "Kept (blue) and dropped (orange) images of each class, with the judge's confidence in that class."
     wide = width > 6
-    k, small = min(most, 4 if wide else 5), labels([*classes, *rows["predicted"].tolist()], 10)
+    k, small = min(most, 4 if wide else 5), labels([*classes, *rows["predicted"].tolist()], 10 if wide else 8)
     gap = " " if wide and max(map(len, small.values())) < 10 else "\n"
     images, captions, heads, edges = [], [], {}, []
     for name, label in labels(classes, 24 if wide else 14).items():

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['FAMILY', 'REGULAR', 'BOLD', 'SHAPES', 'characters_of', 'known_characters', 'plain', 'preference', 'installed_fonts',
-           'fonts_for', 'needs_shaping', 'can_draw', 'families', 'quiet_fonts', 'drawing_key', 'labels', 'keyed',
-           'key_text', 'key_html']
+           'fonts_for', 'needs_shaping', 'can_draw', 'families', 'quiet_fonts', 'set_apart', 'drawing_key', 'labels',
+           'keyed', 'key_text', 'key_html']
 
 # %% ../nbs/70_fonts.ipynb #7431cdda
 import logging
@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 from PIL import features
-from .class_names import RIGHT_TO_LEFT, extent, html_text, short_names, visible
+from .class_names import RIGHT_TO_LEFT, RIGHT_WORDS, extent, html_text, short_names, visible
 
 # %% ../nbs/70_fonts.ipynb #04226ea2
 FAMILY = "DejaVu Sans"
@@ -109,6 +109,11 @@ def quiet_fonts():
     finally: log.setLevel(before)
 
 # %% ../nbs/70_fonts.ipynb #27542f1f
+def set_apart(text: str) -> str:
+    "A text for a picture, in which words from right to left do not reorder what stands beside them."
+    return RIGHT_WORDS.sub("\u200e\\g<0>\u200e", text)
+
+# %% ../nbs/70_fonts.ipynb #040b42ad
 def drawing_key(
     classes,              # all class names of a run
 ) -> dict[str, str]:      # what is drawn -> name; empty where every name can be drawn
@@ -119,7 +124,7 @@ def drawing_key(
     while any(f"{word}{i + 1}" in taken for i in range(len(classes))): word += "#"
     return {f"{word}{i + 1}": name for i, name in enumerate(classes) if not can_draw(visible(name))}
 
-# %% ../nbs/70_fonts.ipynb #acc43533
+# %% ../nbs/70_fonts.ipynb #4cb4bb25
 def labels(
     classes,            # all class names of a run
     most: float = 24,   # room for each, see `short_names`
@@ -130,9 +135,9 @@ def labels(
     numbers = {name: label for label, name in drawing_key(classes).items()}
     drawn = [numbers.get(name, name) for name in classes]
     short = short_names(drawn, most, measure)
-    return {name: short[text] for name, text in zip(classes, drawn)}
+    return {name: set_apart(short[text]) for name, text in zip(classes, drawn)}
 
-# %% ../nbs/70_fonts.ipynb #52ba4a4e
+# %% ../nbs/70_fonts.ipynb #ec4dc5f0
 def keyed(
     text: str,
     classes,   # all class names of a run
@@ -140,14 +145,14 @@ def keyed(
     "A sentence for a picture: names that cannot be drawn are replaced by their numbers."
     for label, name in sorted(drawing_key(classes).items(), key=lambda pair: -len(pair[1])):
         text = text.replace(name, label).replace(visible(name), label)
-    return text
+    return set_apart(text)
 
-# %% ../nbs/70_fonts.ipynb #040b42ad
+# %% ../nbs/70_fonts.ipynb #4528a9a0
 def key_text(classes) -> str:  # empty where every name can be drawn
     "The key as a line for a terminal or a notebook."
     return "; ".join(f"{label}: {visible(name)}" for label, name in drawing_key(classes).items())
 
-# %% ../nbs/70_fonts.ipynb #4cb4bb25
+# %% ../nbs/70_fonts.ipynb #daff3f2d
 def key_html(classes) -> str:  # empty where every name can be drawn
     "The key as HTML, to stand beside a picture."
     parts = [f"{label}: {html_text(name)}" for label, name in drawing_key(classes).items()]

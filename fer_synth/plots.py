@@ -259,11 +259,12 @@ def confusion_pair(
     classes, arms = metrics["classes"], [arm for arm in (arm_a, arm_b) if arm]
     shares = [100 * row_shares(metrics["arms"][arm]["confusion"]) for arm in arms]
     many, narrow = len(classes) > 7, width < 6
-    room = width if arm_b or narrow else width / 2
-    fig, axes = panels(3 if arm_b else 1, room, least=4 if many else 2.8, height=1, most=2 if many else 3)
+    across = width if arm_b or narrow else width / 2
+    fig, axes = panels(3 if arm_b else 1, across, least=4 if many else 2.8, height=1, most=2 if many else 3)
     columns = 1 if narrow or not arm_b else 2 if many else 3
-    inches = fig.get_figwidth() / columns
-    fig.set_figheight((inches + (.25 if columns == 1 else .6)) * -(-len(axes) // columns))
+    inches, longest = fig.get_figwidth() / columns, max(map(len, labels(classes, 14).values()))
+    room = (.25 if columns == 1 else .6) + .05 * max(0, longest - 9)
+    fig.set_figheight((inches + room) * -(-len(axes) // columns))
     for i, (ax, values, arm) in enumerate(zip(axes, shares, arms)):
         draw_matrix(ax, values, classes, f"{arm}, % of true class", inches, left=i % columns == 0)
     if not arm_b: return fig
