@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['JOINERS', 'TAGS', 'RIGHT_TO_LEFT', 'RIGHT_WORDS', 'DEVICES', 'visible', 'columns', 'pad', 'letters', 'extent',
            'longest', 'without_middle', 'from_difference', 'numbered', 'shared_beginnings', 'alike', 'short_names',
-           'html_text', 'html_name', 'bytes_of', 'file_name', 'file_names']
+           'html_text', 'html_title', 'html_name', 'bytes_of', 'file_name', 'file_names']
 
 # %% ../nbs/08_class_names.ipynb #7aeed8e0
 import html, re, unicodedata
@@ -154,24 +154,29 @@ def html_text(text: str) -> str:
     return RIGHT_WORDS.sub(r"<bdi>\g<0></bdi>", html.escape(visible(text)))
 
 # %% ../nbs/08_class_names.ipynb #7d79cea1
+def html_title(text: str) -> str:
+    "A text as the value of an attribute in quotes, such as a tooltip."
+    return html.escape(visible(text))
+
+# %% ../nbs/08_class_names.ipynb #47b92ac2
 def html_name(
     name: str,
     shown: str,   # what there is room for, see `short_names`
 ) -> str:
     "A name as HTML, in full where the pointer rests on it."
     if shown == name: return html_text(name)
-    return f'<span title="{html.escape(visible(name))}">{html_text(shown)}</span>'
+    return f'<span title="{html_title(name)}">{html_text(shown)}</span>'
 
-# %% ../nbs/08_class_names.ipynb #8a548b60
+# %% ../nbs/08_class_names.ipynb #c52fe690
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$",
            *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}    # files of Windows
 
-# %% ../nbs/08_class_names.ipynb #c52fe690
+# %% ../nbs/08_class_names.ipynb #9d9c6408
 def bytes_of(text: str) -> int:
     "The length of a text as file systems count it."
     return len(text.encode())
 
-# %% ../nbs/08_class_names.ipynb #9d9c6408
+# %% ../nbs/08_class_names.ipynb #36fdf0cd
 def file_name(
     name: str,
     most: int = 120,  # bytes
@@ -184,7 +189,7 @@ def file_name(
     special = not safe or safe[0] in ".-~" or safe.split(".")[0].lower() in DEVICES
     return "_" + safe if special else safe
 
-# %% ../nbs/08_class_names.ipynb #36fdf0cd
+# %% ../nbs/08_class_names.ipynb #78fc2dc3
 def file_names(
     names,             # all class names of a run
 ) -> dict[str, str]:   # name -> its file name, all different where capitals do not count

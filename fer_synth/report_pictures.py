@@ -89,7 +89,8 @@ PICTURES = OF_IMAGES | {
     "training-curves": Picture(
         lambda r, w: plots.training_curves(r.logs, w),
         "Losses of the GAN and of the classifiers against the training step.",
-        "What was logged during training. A thin upright line is the beginning of the next round.", named=False),
+        "What was logged during training. A thin upright line is the beginning of the next round.",
+        named=False),
     "pool-funnel": Picture(
         lambda r, w: plots.pool_funnel(r.metrics["selection"], w),
         "Images generated, passed and kept of each class, and the quota.",

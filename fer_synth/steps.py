@@ -40,7 +40,8 @@ class Step:
     def folder(self) -> str:
         "The name of its folder: readable, and different for different work."
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.name)
-        return f"{safe}-{self.key[:8]}"
+        short = safe.encode()[:120].decode(errors="ignore")     # a name of a file has 255 bytes at most
+        return f"{short}-{self.key[:8]}"
     def facts(self) -> dict:
         "What the key is made of, for the records; inputs are names with their keys."
         return {"name": self.name, "kind": self.kind, "key": self.key, "settings": self.settings,

@@ -129,7 +129,8 @@ def confusion_text(metrics: dict, arm: str = "real") -> str:
     names = short_names(classes, 14)
     width = max(9, *(columns(name) + 2 for name in names.values()))
     first = max(18, width + 4)
-    lines = [pad("true / predicted", first) + "".join(pad(name, width, right=True) for name in names.values())]
+    heads = [pad(name, width, right=True) for name in names.values()]
+    lines = [pad("true / predicted", first) + "".join(heads)]
     for name, row in zip(names.values(), shares):
         lines.append(pad(name, first) + "".join(f"{v:>{width}.0f}" for v in row))
     return "\n".join(lines)
