@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Callable
 import torch
+from ..class_names import visible
 from ..family_settings import GanConfig
 from ..models.samplers import Sampler
 from ..processes import all_reduce_mean, broadcast_value
@@ -146,7 +147,7 @@ def write_line(numbers: dict, folder: StepFolder, step: int, before: list[dict])
     warning = trouble(numbers, before)
     if warning:
         numbers["warning"] = warning
-        if folder.show: print(f"Warning, {folder.name}, step {step}: {warning}", file=sys.stderr)
+        if folder.show: print(f"Warning, {visible(folder.name)}, step {step}: {warning}", file=sys.stderr)
     return folder.log(step, **numbers)
 
 # %% ../../nbs/41_training.gan.ipynb #a29fc5b9
