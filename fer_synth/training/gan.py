@@ -174,7 +174,7 @@ def train(
     if not done: objective.before()
     folder.rewind(done)
     meter, since, best, lines = Meter(tensors, objective.device), done, Best(tensors, notes), folder.lines()
-    bar = progress(itertools.count(done), folder.name, budget.steps, done, folder.show)
+    bar = progress(itertools.count(done), visible(folder.name), budget.steps, done, folder.show)
     for step in bar:
         play(objective, step, budget.steps or 1 << 60, meter)
         now, spent = step + 1, time.perf_counter() - began
