@@ -424,7 +424,7 @@ def folded(
 # %% ../../nbs/88_widgets.browser.ipynb #dd58fa14
 class ImageBrowser(Results):
     "Pages of generated images: look, filter, compare, decide. `state` holds all, `decision` comes out."
-    name = "browser"
+    name, live_names = "browser", False
     def __init__(
         self,
         source,                 # a run folder, or `Candidates` (see `from_arrays`)

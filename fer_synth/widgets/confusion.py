@@ -31,7 +31,8 @@ CSS = """<style>
 .fer-panel .fer-cell.fer-chosen {outline: 3px solid #D55E00; outline-offset: -1px; z-index: 1}
 .fer-panel .fer-axis
   {font-size: 11.5px; line-height: 1.25; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
-.fer-panel .fer-column {display: flex; align-items: flex-end; justify-content: center; height: 100%}
+.fer-panel .fer-column
+  {box-sizing: border-box; padding-bottom: 3px; display: flex; align-items: flex-end; justify-content: center; height: 100%}
 .fer-panel .fer-upright {writing-mode: vertical-rl; transform: rotate(180deg); max-height: 130px}
 .fer-panel .widget-toggle-buttons
   {display: flex; flex-flow: row nowrap; align-items: center; width: auto; overflow: visible}
@@ -91,7 +92,7 @@ class MatrixGrid:
         self.title = widgets.HTML()
         self.buttons = {}     # (true class, predicted class) -> button
         short = short_names(classes, 18)
-        longest = 6.4 * max(map(columns, short.values()))
+        longest = 6.8 * max(map(columns, short.values()))
         children = [axis_label("", "", "corner")]
         children += [axis_label(c, short[c], "predicted" if longest < cell else "upright") for c in classes]
         for i, true in enumerate(classes):
@@ -259,9 +260,10 @@ def why_listed(pictures: Pictures) -> str:
 
 # %% ../../nbs/94_widgets.confusion.ipynb #4b0c72e9
 def choice(text: str, options, name: str):
-    "A list to choose from, as wide as its contents."
+    "A list to choose from, as wide as its contents, unless these are very long."
     control = labelled(widgets.Dropdown(options=options), text, name=name)
     control.layout.width = "auto"
+    control.layout.max_width = "360px"
     return control
 
 # %% ../../nbs/94_widgets.confusion.ipynb #d69a15f0

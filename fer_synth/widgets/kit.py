@@ -197,6 +197,7 @@ _numbers = itertools.count(1)
 class Shown:
     "What can be shown in a notebook: a live `view`, and a still `picture()` for readers without a kernel."
     name, classes = "panel", ()       # class names, for the key of those that no font can draw
+    live_names = True                 # whether they stand in pictures of the live view, too
     def picture(self) -> Image.Image:
         "What the panel shows now, as a picture; every widget draws its own."
         raise NotImplementedError
@@ -230,7 +231,7 @@ class Panel(Shown):
         status: bool = True,   # False: a child has the status line in it
     ) -> None:
         "Make the view: the children, the key of names that no font can draw, and the status line."
-        self.legend = widgets.HTML(key_html(self.classes))
+        self.legend = widgets.HTML(key_html(self.classes) if self.live_names else "")
         last = [self.legend, self.status] if status else [self.legend]
         self.view = widgets.VBox([widgets.HTML(STYLE.format(key=self.key)), *children, *last])
         for name in ("fer-panel", f"fer-{self.name}"): self.view.add_class(name)
@@ -292,7 +293,8 @@ WIDGETS_7 = int(widgets.__version__.split(".")[0]) < 8
 # %% ../../nbs/84_widgets.kit.ipynb #188e04ff
 def label_text(text: str) -> str:
     "A text as the label of a control."
-    plain = visible(text).replace("$", "＄").replace("\\(", "\\ (").replace("\\[", "\\ [")
+    plain = visible(text).replace("\\(", "\\ (").replace("\\[", "\\ [")
+    if plain.count("$") > 1: plain = plain.replace("$", r"\$")
     return html_text(plain) if WIDGETS_7 else plain
 
 # %% ../../nbs/84_widgets.kit.ipynb #03bff71a

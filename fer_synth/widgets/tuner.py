@@ -49,7 +49,7 @@ TABLE_STYLE = """<style>.fer-tuner img.fer-chart {image-rendering: auto}
 .fer-table th[colspan] {text-align: center}
 .fer-table td:nth-child(3), .fer-table td:nth-child(7) {border-left: 2px solid #999}
 .fer-table.fer-even {margin-top: 8px}
-.fer-table td:first-child {max-width: 180px; overflow: hidden; text-overflow: ellipsis}
+.fer-table td:first-child {max-width: 230px; overflow: hidden; text-overflow: ellipsis}
 .fer-table tr.fer-shown td {font-weight: 600}
 .fer-bar {display: inline-flex; height: 10px; vertical-align: middle}
 .fer-bar span {display: inline-block; height: 10px; box-sizing: border-box}</style>"""
