@@ -32,7 +32,8 @@ CSS = """<style>
 .fer-panel .fer-axis
   {font-size: 11.5px; line-height: 1.25; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
 .fer-panel .fer-column
-  {box-sizing: border-box; padding-bottom: 3px; display: flex; align-items: flex-end; justify-content: center; height: 100%}
+  {box-sizing: border-box; padding-bottom: 3px; display: flex; align-items: flex-end;
+   justify-content: center; height: 100%}
 .fer-panel .fer-upright {writing-mode: vertical-rl; transform: rotate(180deg); max-height: 130px}
 .fer-panel .widget-toggle-buttons
   {display: flex; flex-flow: row nowrap; align-items: center; width: auto; overflow: visible}
