@@ -17,6 +17,7 @@ from typing import Annotated
 
 import tyro
 
+from .class_names import visible
 from . import __version__
 from .config import ClassifierConfig, DataConfig, RunConfig, check_config, load_config
 from .family_settings import change_family
@@ -382,7 +383,7 @@ def complain(
     status: int,
 ) -> int:           # the status
     "One line on stderr, for an exit with this status."
-    print("fer-synth: " + " ".join(sentence.split()), file=sys.stderr)
+    print("fer-synth: " + visible(" ".join(sentence.split())), file=sys.stderr)
     return status
 
 # %% ../nbs/99_cli.ipynb #24c83d3e

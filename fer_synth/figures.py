@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'WIDE', 'NARROW', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'GREY', 'ARMS', 'STYLE', 'png', 'zoom_of', 'enlarge',
-           'paste', 'rgb', 'row_tops', 'image_grid', 'pixel_figure', 'spread', 'images_over_training', 'ranked',
-           'decisions', 'kept_and_dropped', 'image_note']
+           'paste', 'rgb', 'row_tops', 'image_grid', 'pixel_figure', 'spread', 'row_heads', 'images_over_training',
+           'ranked', 'decisions', 'kept_and_dropped', 'image_note']
 
 # %% ../nbs/79_figures.ipynb #6fa27c8b
 import io
@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from .fonts import FAMILY, families, labels, quiet_fonts
 
 # %% ../nbs/79_figures.ipynb #47473d82
 DPI = 200                 # two device pixels for each pixel of the page, as sharp screens have
@@ -22,7 +23,7 @@ ARMS = {                  # colour, marker, line
     "balanced": (ORANGE, "s", "--"),
     "augmented": (BLUE, "D", "-")}
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "figure.facecolor": "white",
+    "font.family": FAMILY, "font.size": 10, "text.parse_math": False, "figure.facecolor": "white",
     "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.labelsize": 9,
     "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8C8C8C",
@@ -37,7 +38,7 @@ def png(
     "The figure as a PNG file, the same bytes for the same figure."
     before, canvas = fig.dpi, FigureCanvasAgg(fig)
     fig.dpi = dpi
-    canvas.draw()
+    with mpl.rc_context(STYLE), quiet_fonts(): canvas.draw()
     fig.dpi = before
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     grey = (pixels == pixels[..., :1]).all()
@@ -138,7 +139,7 @@ def pixel_figure(
     ax = fig.add_axes([0, 0, 1, 1])
     ax.imshow(sheet, interpolation="nearest", aspect="auto")
     ax.axis("off")
-    for x, y, text, options in texts: ax.text(x, y, text, **options)
+    for x, y, text, options in texts: ax.text(x, y, text, family=families(text), **options)
     return fig
 
 # %% ../nbs/79_figures.ipynb #7cf3b3d8
@@ -148,6 +149,16 @@ def spread(
 ) -> list[int]:    # at most k indices, first and last included
     "Evenly spread indices."
     return sorted({round(i * (n - 1) / max(1, min(n, k) - 1)) for i in range(min(n, k))})
+
+# %% ../nbs/79_figures.ipynb #3e5dd709
+def row_heads(
+    classes,       # all class names
+    each: int,     # images of a class
+    width: float,  # of the picture, inches
+) -> dict:         # for `image_grid`
+    "The names of the classes as headings."
+    names = labels(classes, max(12, int(10 * width)))
+    return {k * each: name for k, name in enumerate(names.values())}
 
 # %% ../nbs/79_figures.ipynb #6384fb98
 def images_over_training(
@@ -164,7 +175,7 @@ def images_over_training(
     images = [s["images"][k, e] for k in range(len(classes)) for e in range(each) for s in shown]
     captions = [""] * (len(images) - len(shown)) + [s["when"] for s in shown]
     if not images: return image_grid([], n, width=room)
-    return image_grid(images, n, captions, {k * each * n: name for k, name in enumerate(classes)}, width=room)
+    return image_grid(images, n, captions, row_heads(classes, each * n, room), width=room)
 
 # %% ../nbs/79_figures.ipynb #36cbff92
 def ranked(
@@ -182,12 +193,13 @@ def decisions(
     rows: dict,   # columns of selection.csv
     round: int,
     name: str,    # intended class
+    label: str,   # what it is called in the picture
 ) -> list:        # (rows as (N,) bool, colour, heading) of the kept and of the dropped
     "The candidates of a class by decision; of the dropped, those below the threshold where there are any."
     mine = (rows["round"] == round) & (rows["intended"] == name)
     kept, dropped = mine & (rows["decision"] == "kept"), mine & (rows["decision"] == "dropped")
     refused = mine & np.isin(rows["reason"], ("below threshold", "blank"))
-    return [(kept, BLUE, f"{name}: {kept.sum():,} of {mine.sum():,} kept"),
+    return [(kept, BLUE, f"{label}: {kept.sum():,} of {mine.sum():,} kept"),
             (refused if refused.any() else dropped, ORANGE, f"{dropped.sum():,} dropped")]
 
 # %% ../nbs/79_figures.ipynb #42d01559
@@ -200,10 +212,11 @@ def kept_and_dropped(
 ) -> Figure:
     "Kept (blue) and dropped (orange) images of each class, with the judge's confidence in that class."
     wide = width > 6
-    k, gap = min(most, 4 if wide else 5), " " if wide else "\n"
+    k, small = min(most, 4 if wide else 5), labels([*classes, *rows["predicted"].tolist()], 10 if wide else 8)
+    gap = " " if wide and max(map(len, small.values())) < 10 else "\n"
     images, captions, heads, edges = [], [], {}, []
-    for name in classes:
-        for which, colour, head in decisions(rows, pool.round, name):
+    for name, label in labels(classes, 24 if wide else 14).items():
+        for which, colour, head in decisions(rows, pool.round, name, label):
             found, at = ranked(rows, which, k), len(images)
             heads[at] = heads.get(at, "") + head
             if not found and not wide:         # no empty row: the heading joins the next one
@@ -211,7 +224,7 @@ def kept_and_dropped(
                 continue
             empty = k - len(found)
             images += [pool.images[int(rows["id"][i].rsplit("-", 1)[1])] for i in found] + [None] * empty
-            captions += [image_note(rows, i, name, gap) for i in found] + [""] * empty
+            captions += [image_note(rows, i, name, small, gap) for i in found] + [""] * empty
             edges += [colour] * k
             if wide and colour == BLUE:        # a gap between kept and dropped
                 images.append(None)
@@ -224,11 +237,11 @@ def image_note(
     rows: dict,  # columns of selection.csv
     i: int,      # row
     name: str,   # intended class
+    small: dict, # class name -> what there is room for
     gap: str,    # between the two: a space, or a line break where it is narrow
 ) -> str:
     "What stands below an image: the judge's confidence, and the predicted class where that is another."
     if rows["reason"][i] == "blank": return "blank"
     confidence, predicted = f"{rows['confidence'][i]:.2f}", rows["predicted"][i]
     if predicted == name: return confidence
-    short = predicted if len(predicted) < 10 else predicted[:8] + "…"
-    return f"{confidence}{gap}{short}"
+    return f"{confidence}{gap}{small[predicted]}"

@@ -8,6 +8,7 @@ __all__ = ['MEANINGS', 'WAYS', 'accuracy_number', 'f1_numbers', 'key_numbers', '
 
 # %% ../nbs/78_report_facts.ipynb #0be97f24
 import json
+from .class_names import short_names
 from .config import RunConfig, diff_config, to_dict
 from .data.images import source_facts
 from .recipes import RECIPES, get_recipe
@@ -84,7 +85,8 @@ def data_facts(data: dict) -> list[str]:
     "Defects of the data and what was done about them, as sentences."
     d, limited = data["duplicates"], sum(data["limited"].values())
     dropped = {c: n for c, n in data["dropped"].items() if n}
-    which = f" ({', '.join(f'{c} {n:,}' for c, n in dropped.items())})" if dropped else ""
+    names = short_names(data["dropped"], 40)
+    which = f" ({', '.join(f'{names[c]} {n:,}' for c, n in dropped.items())})" if dropped else ""
     facts = [
         f"Exact duplicates: {d['groups']:,} groups with {d['images']:,} images; "
         f"{d['across_splits']:,} of the groups reach across splits.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from . import figures, plots
 from .config import write_atomic
 from .figures import DPI, NARROW, WIDE, png
+from .fonts import key_html
 from .run_records import Records, compared_arms, read_records
 
 # %% ../nbs/81_report_pictures.ipynb #4dd42746
@@ -33,6 +34,7 @@ class Picture:
     caption: str             # below it
     colours: int = 64        # palette of a chart; 0 for images, which keep every colour unless `crowded`
     needs: Callable = always # records -> whether it can be drawn
+    named: bool = True       # whether names of classes stand in it
 
 # %% ../nbs/81_report_pictures.ipynb #d86a0b15
 def per_row(r: Records) -> int:
@@ -52,7 +54,7 @@ def sheet_picture(
 ):
     "A row of images for each class: eight, or five on a phone."
     n = min(per_row(r), 8 if width > 6 else 5)
-    heads = {i * n: name for i, name in enumerate(r.classes)}
+    heads = figures.row_heads(r.classes, n, width)
     return figures.image_grid([image for row in sheet for image in row[:n]], n, heads=heads, width=width)
 
 # %% ../nbs/81_report_pictures.ipynb #8735bf48
@@ -87,7 +89,8 @@ PICTURES = OF_IMAGES | {
     "training-curves": Picture(
         lambda r, w: plots.training_curves(r.logs, w),
         "Losses of the GAN and of the classifiers against the training step.",
-        "What was logged during training. A thin upright line is the beginning of the next round."),
+        "What was logged during training. A thin upright line is the beginning of the next round.",
+        named=False),
     "pool-funnel": Picture(
         lambda r, w: plots.pool_funnel(r.metrics["selection"], w),
         "Images generated, passed and kept of each class, and the quota.",
@@ -175,6 +178,7 @@ def embedded_pictures(
         found[name] = {
             "wide": embedded(paths[name]),
             "phone": embedded(phone) if phone else None,
+            "key": key_html(r.classes) if picture.named else "",
             "alt": picture.alt.format(what=what),
             "caption": picture.caption.format(what=what)}
     return found

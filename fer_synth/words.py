@@ -9,6 +9,7 @@ __all__ = ['MEASURES', 'COLUMNS', 'FEW_SEEDS', 'noun', 'pct', 'points', 'span', 
 import math
 from dataclasses import dataclass
 import numpy as np
+from .class_names import columns, pad, short_names, visible
 from .data.tables import FER_CLASSES
 
 # %% ../nbs/71_words.ipynb #71a0b002
@@ -93,12 +94,12 @@ class Table:
 
     def text(self) -> str:
         "The table as plain text: the first column to the left, the numbers to the right."
-        lines = [self.head, *self.rows]
-        widths = [max(len(cell) for cell in column) for column in zip(*lines)]
+        lines = [[visible(cell) for cell in line] for line in (self.head, *self.rows)]
+        widths = [max(map(columns, column)) for column in zip(*lines)]
         out = []
         for first, *others in lines:
-            numbers = [cell.rjust(width) for cell, width in zip(others, widths[1:])]
-            out.append("  ".join([first.ljust(widths[0]), *numbers]))
+            numbers = [pad(cell, width, right=True) for cell, width in zip(others, widths[1:])]
+            out.append("  ".join([pad(first, widths[0]), *numbers]))
         return "\n".join(out)
 
 # %% ../nbs/71_words.ipynb #948fff3f
@@ -125,11 +126,13 @@ def confusion_text(metrics: dict, arm: str = "real") -> str:
     classes = metrics["classes"]
     counts = np.array(metrics["arms"][arm]["confusion"], float)
     shares = 100 * counts / counts.sum(1, keepdims=True).clip(1)
-    width = max(9, *(len(c) + 2 for c in classes))
+    names = short_names(classes, 14)
+    width = max(9, *(columns(name) + 2 for name in names.values()))
     first = max(18, width + 4)
-    lines = [f"{'true / predicted':<{first}}" + "".join(f"{c:>{width}}" for c in classes)]
-    for c, row in zip(classes, shares):
-        lines.append(f"{c:<{first}}" + "".join(f"{v:>{width}.0f}" for v in row))
+    heads = [pad(name, width, right=True) for name in names.values()]
+    lines = [pad("true / predicted", first) + "".join(heads)]
+    for name, row in zip(names.values(), shares):
+        lines.append(pad(name, first) + "".join(f"{v:>{width}.0f}" for v in row))
     return "\n".join(lines)
 
 # %% ../nbs/71_words.ipynb #f35fa6cf

@@ -57,7 +57,8 @@ _OTHER_ENDINGS = set(
     ".txt .csv .tsv .json .jsonl .xml .md .rst .py .pyc .ipynb .html .htm .css .js .pdf .db .ini .yaml .yml "
     ".toml .cfg .log .npy .npz .mat .pkl .pickle .h5 .hdf5 .pt .pth .onnx .tfrecord .parquet .arrow .zip "
     ".tar .gz .tgz .bz2 .xz .7z .rar .mp4 .avi .mov .mkv .wav .mp3 .doc .docx .xls .xlsx .ppt .pptx .odt "
-    ".url .lnk .exe .dll .sh .bat .r .m .c .cpp .h .java .tex .bib .license .lock .part .tmp .bak .crdownload".split())
+    ".url .lnk .exe .dll .sh .bat .r .m .c .cpp .h .java .tex .bib .license .lock .part .tmp "
+    ".bak .crdownload".split())
 _IMAGE_STARTS = (
     b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 

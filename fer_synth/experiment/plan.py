@@ -8,6 +8,7 @@ __all__ = ['RATES', 'round_budget', 'Slowdown', 'gan_settings', 'has_warmup', 'P
 # %% ../../nbs/73_experiment.plan.ipynb #71aa0002
 from dataclasses import dataclass
 import numpy as np
+from ..class_names import visible
 from ..config import RunConfig
 from ..data.images import ImageSet
 from .generators import Member, members
@@ -106,7 +107,7 @@ def warmup_step(p: Planner, member: Member, judge: Step) -> Step:
     "Train the generator of a member by a perceptual loss; its key holds the shape of that network only."
     settings = {"member": member.suffix, "classes": member.classes, "family": p.cfg.gan.family,
                 "warmup": result_fields(p.cfg.warmup), "generator": result_fields(p.cfg.gan, "generator")}
-    title = "warm-up" + member.suffix.replace("-", ", ", 1)
+    title = "warm-up" + visible(member.suffix).replace("-", ", ", 1)
     return p.step(f"warmup-1{member.suffix}", "warmup", settings, [judge], title,
                   group="warmup-1", work=p.cfg.warmup.steps)
 
@@ -124,7 +125,7 @@ def gan_step(
     settings = {"round": round, "member": member.suffix, "classes": member.classes, "gan": gan}
     settings |= {"minutes": minutes} if p.cfg.gan.minutes else {"steps": steps}
     if round > 1: settings["cap"] = p.cfg.rounds.cap
-    title = f"GAN, round {round}" + member.suffix.replace("-", ", ", 1)
+    title = f"GAN, round {round}" + visible(member.suffix).replace("-", ", ", 1)
     work = 0 if p.cfg.gan.minutes else steps
     return p.step(name, "gan", settings, before, title, group=f"gan-{round}", work=work)
 

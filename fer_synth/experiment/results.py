@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from torch import nn
+from ..class_names import file_names
 from ..config import RunConfig, write_atomic
 from ..data.load import load_images
 from ..data.training_set import TrainingSet, TrainingSources
@@ -100,11 +101,11 @@ def write_images(
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
-    text = io.StringIO()
+    text, stem = io.StringIO(), file_names(classes)[class_name]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "class", *rows, "confidence", "predicted", *(f"p_{c}" for c in classes)])
     for i, (image, p) in enumerate(zip(images, probs)):
-        name = f"{class_name}-{i:05d}.png"
+        name = f"{stem}-{i:05d}.png"
         Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(out/name)
         facts = [column[i] for column in rows.values()]
         confidence, seen = f"{p[classes.index(class_name)]:.6f}", classes[p.argmax()]

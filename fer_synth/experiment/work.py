@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Callable
 import numpy as np, torch
 from torch import nn
+from ..class_names import visible
 from ..config import ClassifierConfig, RunConfig
 from ..data.batches import Batches, MirrorAndShift, balanced_rows
 from ..data.images import ImageSet
@@ -292,7 +293,7 @@ def work_select(job: Job, step: Step, folder: StepFolder) -> None:
     warnings += selection_warnings(summary, scores, pool.labels, empty, score)
     curve = threshold_curve(scores, pool.labels, val_score, seen["truth"], classes, empty, score=score)
     if job.show:
-        for w in warnings: print(f"Warning, round {round}: {w}", file=sys.stderr)
+        for w in warnings: print(f"Warning, round {round}: {visible(w)}", file=sys.stderr)
     np.save(folder/"kept.npy", kept)
     write_selection(folder/"selection.csv", rows, classes)
     found = {"round": round, "classes": summary, "warnings": warnings, "curve": curve}

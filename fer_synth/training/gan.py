@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Callable
 import torch
+from ..class_names import visible
 from ..family_settings import GanConfig
 from ..models.samplers import Sampler
 from ..processes import all_reduce_mean, broadcast_value
@@ -146,7 +147,7 @@ def write_line(numbers: dict, folder: StepFolder, step: int, before: list[dict])
     warning = trouble(numbers, before)
     if warning:
         numbers["warning"] = warning
-        if folder.show: print(f"Warning, {folder.name}, step {step}: {warning}", file=sys.stderr)
+        if folder.show: print(f"Warning, {visible(folder.name)}, step {step}: {warning}", file=sys.stderr)
     return folder.log(step, **numbers)
 
 # %% ../../nbs/41_training.gan.ipynb #a29fc5b9
@@ -173,7 +174,7 @@ def train(
     if not done: objective.before()
     folder.rewind(done)
     meter, since, best, lines = Meter(tensors, objective.device), done, Best(tensors, notes), folder.lines()
-    bar = progress(itertools.count(done), folder.name, budget.steps, done, folder.show)
+    bar = progress(itertools.count(done), visible(folder.name), budget.steps, done, folder.show)
     for step in bar:
         play(objective, step, budget.steps or 1 << 60, meter)
         now, spent = step + 1, time.perf_counter() - began

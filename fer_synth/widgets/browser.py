@@ -5,12 +5,12 @@ __all__ = ['Strip', 'Near', 'origin_of', 'one_generator', 'Classes', 'Mixes', 'i
            'MakeImages', 'Files', 'Looking', 'Actions', 'Measures', 'Results', 'opened', 'folded', 'ImageBrowser']
 
 # %% ../../nbs/88_widgets.browser.ipynb #5c90be27
-import html
 from contextlib import contextmanager
 from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image
+from ..class_names import html_text
 from ..config import UserError
 from ..models.blocks import latents_of
 from .browser_parts import (Card, DecideBar, FilterBar, Grid, PageBar, SideBySide, in_rows,
@@ -18,13 +18,14 @@ from .browser_parts import (Card, DecideBar, FilterBar, Grid, PageBar, SideBySid
 from .browser_state import (BrowserState, Decisions, Filters, add_images, decisions_of,
                                              score_column, take_decisions)
 from .kit import (Candidates, Panel, Throttle, Work, button, encode, enlarge, find_run,
-                                   labelled, picture_box, spoken_path)
+                                   labelled, name_options, picture_box, spoken_path)
 from .sources import (Maker, RealSource, mix_styles, morph, new_id, open_maker, remake,
                                        style_layers, under_each_class)
 
 # %% ../../nbs/88_widgets.browser.ipynb #be9093d2
 class Strip:
     "A row of at most n pictures with captions, made once."
+    TEXT = '<div style="line-height:1.2;text-align:center;overflow-wrap:anywhere">{}</div>'
     def __init__(self, n: int, name: str, side: int = 80):
         self.images = [picture_box(side, side, name=name) for _ in range(n)]
         self.texts = [widgets.HTML() for _ in range(n)]
@@ -43,7 +44,7 @@ class Strip:
             image, text = self.shown[i] if there else blank
             box.layout.display = "flex" if there else "none"
             self.images[i].value = encode(enlarge(image, 1))
-            self.texts[i].value = f'<div style="line-height:1.2;text-align:center">{html.escape(text)}</div>'
+            self.texts[i].value = self.TEXT.format(html_text(text))
 
 # %% ../../nbs/88_widgets.browser.ipynb #64e9cd62
 class Near:
@@ -57,7 +58,7 @@ class Near:
         self.find = button("Show the closest real training images", name="fer-near")
         tip = "Find the distance of every image, and sort by it"
         self.measure = button("Measure all images", tip, name="fer-measure")
-        self.note = widgets.HTML(html.escape(panel.real.why or self.ABOUT))
+        self.note = widgets.HTML(html_text(panel.real.why or self.ABOUT))
         self.view = widgets.VBox([in_rows(self.k, self.find, self.measure), self.note, self.strip.view])
         self.find.disabled = self.measure.disabled = self.k.disabled = bool(panel.real.why)
         panel.press(self.find, self.show)
@@ -164,7 +165,7 @@ class Morph:
         panel.bind(self.slider, lambda _: self.draw())
         possible = any(maker for maker, _ in panel.makers)
         panel.card.a.disabled = panel.card.b.disabled = not possible
-        self.note.value = html.escape(self.CHOOSE if possible else f"{panel.makers[0][1]} A morph needs one.")
+        self.note.value = html_text(self.CHOOSE if possible else f"{panel.makers[0][1]} A morph needs one.")
     def choose(self, **ends) -> None:
         "Take a row as `a` or as `b`, and show what the two allow."
         for name, row in ends.items():
@@ -175,7 +176,7 @@ class Morph:
         self.slider.disabled = not related
         two = f" {self.TWO}" if a and b and not related else ""
         ends = f"A: {image_name(state, state.a)}; B: {image_name(state, state.b)}."
-        self.note.value = html.escape(ends + two)
+        self.note.value = html_text(ends + two)
         self.show_between()
         with Maker.lock:
             self.classes.show(a)
@@ -207,13 +208,14 @@ class MakeImages:
     "Ask a checkpoint for more images of a class."
     def __init__(self, panel):
         self.panel, classes, places = panel, panel.state.table.classes, checkpoints_of(panel)
-        self.label = labelled(widgets.Dropdown(options=list(classes)), "Class", "200px", "fer-new-class")
+        names = widgets.Dropdown(options=name_options(classes))
+        self.label = labelled(names, "Class", "200px", "fer-new-class")
         number = widgets.BoundedIntText(value=12, min=1, max=10_000)
         self.count = labelled(number, "How many", "170px", "fer-new-count")
         newest_first = widgets.Dropdown(options=places[::-1] or [("none", None)])
         self.place = labelled(newest_first, "Checkpoint", "240px", "fer-checkpoint")
         self.make = button("Make images", "Draw new images and let the judge look at them", name="fer-make")
-        self.note = widgets.HTML("" if places else html.escape(panel.makers[0][1]))
+        self.note = widgets.HTML("" if places else html_text(panel.makers[0][1]))
         controls = [self.label, self.count, self.place, self.make]
         for c in controls: c.disabled = not places
         self.view = widgets.VBox([in_rows(*controls), self.note])
@@ -422,7 +424,7 @@ def folded(
 # %% ../../nbs/88_widgets.browser.ipynb #dd58fa14
 class ImageBrowser(Results):
     "Pages of generated images: look, filter, compare, decide. `state` holds all, `decision` comes out."
-    name = "browser"
+    name, live_names = "browser", False
     def __init__(
         self,
         source,                 # a run folder, or `Candidates` (see `from_arrays`)
@@ -437,7 +439,7 @@ class ImageBrowser(Results):
         if not 1 <= per_page <= Grid.POOL:
             raise UserError(f"per_page is {per_page}; it must be between 1 and {Grid.POOL}.")
         self.state, self.work = BrowserState(source, other, per_page), Work(self, threaded)
-        classes = self.state.table.classes
+        self.classes = classes = self.state.table.classes
         self.real = RealSource(source, real, classes)
         self.makers = [open_maker(source), open_maker(other)]
         render = self.guard(lambda _: self.render())

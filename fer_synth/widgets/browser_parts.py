@@ -6,18 +6,21 @@ __all__ = ['cell_text', 'card_facts', 'card_html', 'where_text', 'side_name', 'p
            'set_range', 'PageBar', 'DecideBar', 'Card', 'SideBySide']
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #4b1e90d6
-import html
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image, ImageDraw
+from ..class_names import html_name, html_text, short_names, visible
+from ..fonts import keyed, labels
 from ..plots import BLUE, GREY
 from .browser_state import BrowserState, Filters, count_images
-from .kit import button, encode, enlarge, fit_text, font, labelled, picture_box, tile
+from .kit import (button, encode, enlarge, fit_text, font, labelled, name_options,
+                                   picture_box, tile)
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #c1847372
 def cell_text(
     state: BrowserState,
     row: int,
+    names: dict,         # class name -> what there is room for
 ) -> tuple:              # decision and score; id and class
     "What stands on the two buttons under an image."
     table, ledger = state.table, state.ledger
@@ -28,7 +31,8 @@ def cell_text(
     by = ", me" if ledger.mine[row] else ""
     focus = "> " if row == state.current else ""
     moved = "as " if ledger.label[row] != table.intended[row] else ""
-    return f"{decision}{score}{by}", f"{focus}#{table.ids[row]} {moved}{table.classes[ledger.label[row]]}"
+    name = names[table.classes[ledger.label[row]]]
+    return f"{decision}{score}{by}", f"{focus}#{table.ids[row]} {moved}{name}"
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #77e28f93
 def card_facts(
@@ -63,10 +67,11 @@ def card_html(
     def bar(p: float) -> str:
         look = f"display:inline-block;height:.7em;width:{100 * p:.0f}px;background:{BLUE}"
         return f'<span style="{look}"></span> {p:.2f}'
-    rows = [line(html.escape(name), html.escape(text)) for name, text in card_facts(state, row)]
+    rows = [line(html_text(name), html_text(text)) for name, text in card_facts(state, row)]
     if np.isfinite(table.probs[row]).all():
         rows.append(line("<b>the judge</b>", ""))
-        rows += [line(html.escape(c), bar(p)) for c, p in zip(table.classes, table.probs[row])]
+        short = short_names(table.classes, 20)
+        rows += [line(html_name(c, short[c]), bar(p)) for c, p in zip(table.classes, table.probs[row])]
     return f'<table style="line-height:1.35;font-size:12px;border-spacing:0">{"".join(rows)}</table>'
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #c3bc4042
@@ -120,9 +125,10 @@ def draw_cell(
         colour, thick = (BLUE, 2) if state.ledger.kept[row] else ("#BBBBBB", 1)
         pen.rectangle((x - 3, top - 3, x + side + 2, top + side + 2), outline=colour, width=thick)
         paste_image(sheet, state.table.image(row), x, top, side)
-    for i, text in enumerate(cell_text(state, row) if row >= 0 else ("no image", "")):
+    names = labels(state.table.classes, 12)
+    for i, text in enumerate(cell_text(state, row, names) if row >= 0 else ("no image", "")):
         text = fit_text(text, small, width - 4)
-        pen.text((left + (width - small.getlength(text)) / 2, top + side + 4 + 14 * i), text, "black", small)
+        small.write(pen, (left + width / 2, top + side + 4 + 14 * i), text, anchor="ma")
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #d80f6808
 def draw_card(
@@ -137,13 +143,14 @@ def draw_card(
     paste_image(sheet, table.image(row), left, top, 128)
     for i, (name, text) in enumerate(card_facts(state, row)[:12]):
         y = top + 136 + 15 * i
-        pen.text((left, y), name, GREY, small)
-        pen.text((left + 76, y), fit_text(text, small, width - 76), "black", small)
+        small.write(pen, (left, y), name, GREY)
+        small.write(pen, (left + 76, y), fit_text(keyed(text, table.classes), small, width - 76))
     if not np.isfinite(table.probs[row]).all(): return
-    for i, (c, p) in enumerate(list(zip(table.classes, table.probs[row]))[:6]):
+    names = labels(table.classes, width - 170, small.getlength).values()
+    for i, (c, p) in enumerate(list(zip(names, table.probs[row]))[:6]):
         x, y = left + 136, top + 20 * i
         pen.rectangle((x, y, x + int(p * (width - 136)), y + 15), "#BFDDEF")
-        pen.text((x + 2, y + 1), fit_text(f"{p:.2f} {c}", small, width - 138), "black", small)
+        small.write(pen, (x + 2, y + 1), fit_text(f"{p:.2f} {c}", small, width - 138))
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #9daaf54b
 def page_picture(
@@ -161,13 +168,13 @@ def page_picture(
     bottom = top + max(1, -(-len(state.shown) // columns)) * high
     sheet = Image.new("RGB", (right + 260 * card, max(bottom, 440 * card)), "white")
     pen, small = ImageDraw.Draw(sheet), font(11)
-    pen.text((6, 4), f"Page {state.page} of {state.pages}", "black", font(13, True))
-    pen.text((6, 25), fit_text(where_text(state), small, sheet.width - 12), "black", small)
+    font(13, True).write(pen, (6, 4), f"Page {state.page} of {state.pages}")
+    small.write(pen, (6, 25), fit_text(where_text(state), small, sheet.width - 12))
     for s in range(sides):
         left = s * (columns * cell + gap)
         if state.sides:
             heading = f"{'AB'[s]}: {side_name(state, state.sides[1 + s])}"
-            pen.text((left + 6, 46), heading, BLUE, font(12, True))
+            font(12, True).write(pen, (left + 6, 46), heading, BLUE)
         for i, row in enumerate(state.shown[:, s].tolist()):
             draw_cell(sheet, state, row, left + i % columns * cell, top + i // columns * high, side, cell)
     if card: draw_card(sheet, state, right + 12, 48)
@@ -191,10 +198,13 @@ class Cell:
         "Show the image in a row of the table; -1 shows an empty place."
         self.row, there = row, row >= 0
         pixels = enlarge(state.table.image(row), 1) if there else np.full((1, 1), 255, np.uint8)
-        words = cell_text(state, row) if there else ("no image", "")
+        names = short_names(state.table.classes, 12)
+        words = cell_text(state, row, names) if there else ("no image", "")
+        whole = visible(state.table.classes[state.ledger.label[row]]) if there else ""
         self.image.value = encode(pixels)
         with self.toggle.hold_sync(), self.pick.hold_sync():      # a message for each, not three
             self.toggle.description, self.pick.description = words
+            self.pick.tooltip = f"{whole}: show the card of this image"
             self.toggle.button_style = "primary" if there and state.ledger.kept[row] else ""
             self.pick.button_style = "info" if there and row == state.current else ""
             self.toggle.disabled = self.pick.disabled = not there
@@ -238,7 +248,7 @@ class Grid:
             rows = state.shown[:, s].tolist()
             for c, row in zip(cells, rows): c.show(state, row)
             for c in cells[len(rows):]: c.hide()
-        self.note.value = "" if len(state.shown) else f"<p>{html.escape(where_text(state))}</p>"
+        self.note.value = "" if len(state.shown) else f"<p>{html_text(where_text(state))}</p>"
     def show_sides(self, state: BrowserState) -> None:
         "Two boxes with headings, or all cells in one."
         two = state.sides is not None
@@ -246,7 +256,7 @@ class Grid:
         for s, (box, head) in enumerate(zip(self.halves, self.heads)):
             box.layout.display, box.layout.width = ("flex", "50%") if two else ("contents", "auto")
             head.layout.display = "block" if two else "none"
-            name = html.escape(side_name(state, state.sides[s + 1])) if two else ""
+            name = html_text(side_name(state, state.sides[s + 1])) if two else ""
             head.value = f"<b>{'AB'[s]}: {name}</b>" if two else ""
 
 # %% ../../nbs/87_widgets.browser_parts.ipynb #c788f70a
@@ -331,7 +341,7 @@ def show_filters(
     f, scores = state.filters, state.choices("score")
     def named(v: str) -> tuple: return bar.FAR if v == "distance" else v, v
     for field in ("label", "reason", "round"):
-        values, value = [(str(v) or "none", v) for v in state.choices(field)], getattr(f, field)
+        values, value = [(visible(str(v)) or "none", v) for v in state.choices(field)], getattr(f, field)
         put(getattr(bar, field), [("all", bar.ALL), *values], bar.ALL if value is None else value)
     for field, words in bar.YES.items():
         word = next(w for w, v in words.items() if v is getattr(f, field))
@@ -423,7 +433,7 @@ class DecideBar:
     def sync(self) -> None:
         "Show what the state says; called when nobody listens."
         ledger = self.panel.state.ledger
-        self.where.value = html.escape(where_text(self.panel.state))
+        self.where.value = html_text(where_text(self.panel.state))
         self.undo.description = f"Undo ({len(ledger.done)})"
         self.redo.description = f"Redo ({len(ledger.undone)})"
 
@@ -439,7 +449,7 @@ class Card:
         self.clear = button("Clear", "Go back to what the records say", name="fer-clear-face")
         self.previous = button("Previous image", name="fer-previous-face")
         self.next = button("Next image", name="fer-next-face")
-        classes = widgets.Dropdown(options=list(panel.state.table.classes))
+        classes = widgets.Dropdown(options=name_options(panel.state.table.classes))
         self.label = labelled(classes, "Counts as", "230px", "fer-label")
         self.a = button("Use as A", "Begin a morph here", name="fer-a")
         self.b = button("Use as B", "End a morph here", name="fer-b")

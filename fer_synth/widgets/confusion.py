@@ -6,20 +6,21 @@ __all__ = ['CSS', 'AXIS', 'BLANK', 'axis_label', 'cell_button', 'MatrixGrid', 's
            'ConfusionView', 'words_box', 'ConfusionScreen', 'ConfusionWork', 'ConfusionStill', 'ConfusionExplorer']
 
 # %% ../../nbs/94_widgets.confusion.ipynb #72bee2b5
-import asyncio, html, threading
+import asyncio, threading
 from functools import partial
 from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image
+from ..class_names import columns, html_text, html_title, short_names, visible
 from .confusion_charts import (CORNER, NO_IMAGE, cell_width, draw_picture, recall_block,
                                                 recall_size)
 from .confusion_state import (MATRICES, SPLIT_NAMES, ConfusionDecision, ConfusionState,
                                                Pictures, cell_sentence, image_lines, matrix_title,
                                                matrix_words, note, open_source, order_sentence,
-                                               recall_sentence, shorten, summary, verdict)
+                                               recall_sentence, summary, verdict)
 from .kit import (Cancelled, Panel, Work, button, call_later, encode, enlarge, labelled,
-                                   picture_box)
+                                   name_options, picture_box)
 
 # %% ../../nbs/94_widgets.confusion.ipynb #45a04e7d
 CSS = """<style>
@@ -30,7 +31,9 @@ CSS = """<style>
 .fer-panel .fer-cell.fer-chosen {outline: 3px solid #D55E00; outline-offset: -1px; z-index: 1}
 .fer-panel .fer-axis
   {font-size: 11.5px; line-height: 1.25; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
-.fer-panel .fer-column {display: flex; align-items: flex-end; justify-content: center; height: 100%}
+.fer-panel .fer-column
+  {box-sizing: border-box; padding-bottom: 3px; display: flex; align-items: flex-end;
+   justify-content: center; height: 100%}
 .fer-panel .fer-upright {writing-mode: vertical-rl; transform: rotate(180deg); max-height: 130px}
 .fer-panel .widget-toggle-buttons
   {display: flex; flex-flow: row nowrap; align-items: center; width: auto; overflow: visible}
@@ -55,11 +58,12 @@ AXIS = {"true": '<div class="fer-axis" style="text-align:right; line-height:26px
 # %% ../../nbs/94_widgets.confusion.ipynb #002482bc
 def axis_label(
     name: str,      # class
+    shown: str,     # what there is room for
     kind: str,      # "true"; "predicted" for a column, "upright" for one of little room; or "corner"
 ) -> widgets.HTML:
     "The name of a class beside its row or above its column, in full when the pointer rests on it."
     layout = widgets.Layout(margin="0", width="auto", height="auto", overflow="hidden")
-    return widgets.HTML(AXIS[kind].format(html.escape(name), html.escape(shorten(name))), layout=layout)
+    return widgets.HTML(AXIS[kind].format(html_title(name), html_text(shown)), layout=layout)
 
 # %% ../../nbs/94_widgets.confusion.ipynb #c0d6f291
 def cell_button(
@@ -69,7 +73,7 @@ def cell_button(
 ) -> widgets.Button:
     "A cell of a matrix."
     layout = widgets.Layout(width=f"{width}px", height="26px", margin="0", flex="0 0 auto")
-    b = widgets.Button(tooltip=f"true {classes[i]}, predicted {classes[j]}", layout=layout)
+    b = widgets.Button(tooltip=visible(f"true {classes[i]}, predicted {classes[j]}"), layout=layout)
     b.add_class("fer-cell")
     b.add_class(f"fer-{which}-{i}-{j}")
     if i == j: b.add_class("fer-diagonal")
@@ -88,17 +92,18 @@ class MatrixGrid:
         self.which = which
         self.title = widgets.HTML()
         self.buttons = {}     # (true class, predicted class) -> button
-        longest = 6.4 * max(len(shorten(c)) for c in classes)
-        children = [axis_label("", "corner")]
-        children += [axis_label(c, "predicted" if longest < cell else "upright") for c in classes]
+        short = short_names(classes, 18)
+        longest = 6.8 * max(map(columns, short.values()))
+        children = [axis_label("", "", "corner")]
+        children += [axis_label(c, short[c], "predicted" if longest < cell else "upright") for c in classes]
         for i, true in enumerate(classes):
-            children.append(axis_label(true, "true"))
+            children.append(axis_label(true, short[true], "true"))
             for j, predicted in enumerate(classes):
                 b = self.buttons[true, predicted] = cell_button(which, i, j, classes, cell - 2)
                 b.on_click(click(self, true, predicted))
                 children.append(b)
-        columns = f"{max(CORNER, 12 + round(longest))}px repeat({len(classes)}, {cell}px)"
-        layout = widgets.Layout(grid_template_columns=columns, padding="0 3px 3px 0",
+        tracks = f"{max(CORNER, 12 + round(longest))}px repeat({len(classes)}, {cell}px)"
+        layout = widgets.Layout(grid_template_columns=tracks, padding="0 3px 3px 0",
                                 grid_template_rows=f"auto repeat({len(classes)}, 28px)")
         self.view = widgets.VBox([self.title, widgets.GridBox(children, layout=layout)],
                                  layout=widgets.Layout(margin="0 12px 8px 0", flex="0 0 auto"))
@@ -107,7 +112,7 @@ class MatrixGrid:
         "Put the numbers of a matrix in, and mark the chosen cell."
         self.which, cell = which, state.choice.cell
         chosen = cell[1:] if cell and cell[0] == which else None
-        self.title.value = f"<b>{html.escape(matrix_title(state, which))}</b>"
+        self.title.value = f"<b>{html_text(matrix_title(state, which))}</b>"
         texts, colours = matrix_words(state, which)
         for (place, b), text, colour in zip(self.buttons.items(), texts, colours):
             show_cell(b, text, colour, place == chosen)
@@ -124,7 +129,7 @@ def show_cell(b: widgets.Button, text: str, colour: str, chosen: bool) -> None:
 # %% ../../nbs/94_widgets.confusion.ipynb #05a71bfd
 def table_line(cells: list, tag: str = "td") -> str:  # texts; "td" or "th"
     "A line of an HTML table."
-    return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{html_text(text)}</{tag}>" for text in cells) + "</tr>"
 
 # %% ../../nbs/94_widgets.confusion.ipynb #a8e10f62
 def rows_table(state: ConfusionState, rows: np.ndarray) -> str:
@@ -195,15 +200,16 @@ def page_words(pages: Pages) -> str:  # "of 3; images 1 to 24 of 60"
 def image_caption(
     lines,       # as `image_lines` gives them for one row
     seeds: int,  # how many are chosen
+    names: dict, # class -> what there is room for
     note: str = "",  # what else is to be said
 ) -> str:
     "What stands below an image: each arm, whether it is right, its prediction and how sure it is."
     rows = []
     for arm, predicted, p, right in lines:
-        rows.append(f"<b>{html.escape(arm)}</b> {verdict(right, seeds)}")
-        rows.append(f"{html.escape(shorten(predicted, 13))} {p:.2f}")
-    if note: rows.append(html.escape(note))
-    full = html.escape(" ".join(f"{arm}: {predicted} {p:.2f}" for arm, predicted, p, _ in lines))
+        rows.append(f"<b>{html_text(arm)}</b> {verdict(right, seeds)}")
+        rows.append(f"{html_text(names[predicted])} {p:.2f}")
+    if note: rows.append(html_text(note))
+    full = html_title(" ".join(f"{arm}: {predicted} {p:.2f}" for arm, predicted, p, _ in lines))
     return "".join(f'<div title="{full}">{row}</div>' for row in rows)
 
 # %% ../../nbs/94_widgets.confusion.ipynb #ffed2cd3
@@ -233,7 +239,7 @@ class ImagePool(Pages):
         self.grid.layout.display = "flex" if pictured else "none"
         self.table.layout.display = "none" if pictured else "block"
         listed = "" if pictured else " " + why_listed(self.pictures)
-        self.words.value = html.escape(order_sentence(self.state, self.found) + listed) if has_cell else ""
+        self.words.value = html_text(order_sentence(self.state, self.found) + listed) if has_cell else ""
         self.table.value = rows_table(self.state, self.shown) if len(self.shown) and not pictured else ""
         if pictured: self.show_images()
     def show_images(self) -> None:
@@ -244,7 +250,7 @@ class ImagePool(Pages):
             image = self.pictures.of(state.choice.split, row)
             missing = f"no image: {state.hashes[row]}" if image is None else ""
             self.boxes[i].value = BLANK if image is None else encode(enlarge(image, 96))
-            self.captions[i].value = image_caption(lines, state.n_seeds, missing)
+            self.captions[i].value = image_caption(lines, state.n_seeds, state.short(13), missing)
             self.cells[i].layout.visibility = "visible"
 
 # %% ../../nbs/94_widgets.confusion.ipynb #18f6d3ae
@@ -255,9 +261,10 @@ def why_listed(pictures: Pictures) -> str:
 
 # %% ../../nbs/94_widgets.confusion.ipynb #4b0c72e9
 def choice(text: str, options, name: str):
-    "A list to choose from, as wide as its contents."
+    "A list to choose from, as wide as its contents, unless these are very long."
     control = labelled(widgets.Dropdown(options=options), text, name=name)
     control.layout.width = "auto"
+    control.layout.max_width = "360px"
     return control
 
 # %% ../../nbs/94_widgets.confusion.ipynb #d69a15f0
@@ -283,7 +290,7 @@ class Controls:
         self.seed = choice("seed", seeds, "fer-seed")
         self.mode = toggle("show", [("% of true class", "shares"), ("counts", "counts")], "fer-mode")
         self.matrix = toggle("cell of", MATRICES, "fer-which")
-        classes = [("–", ""), *((c, c) for c in p.classes)]
+        classes = [("–", ""), *name_options(p.classes)]
         self.true = choice("true", classes, "fer-true")
         self.predicted = choice("predicted", classes, "fer-said")
         self.view = widgets.VBox([row_of(self.this, self.against, self.split, self.seed, self.mode),
@@ -377,17 +384,17 @@ class ConfusionScreen(ConfusionView):
         finally: self.quiet = False
         for g in self.grids:
             g.show(self.state, g.which if len(self.grids) > 1 else self.controls.matrix.value)
-        self.sentence.value = html.escape(cell_sentence(self.state))
+        self.sentence.value = html_text(cell_sentence(self.state))
         if "images" in parts: self.images.start(self.state.rows())
         if "recall" in parts: self.show_recall()
     def show_recall(self) -> None:
         "Accuracy, recalls and the classes that lost recall, with whatever intervals there are."
-        self.summary.value = html.escape(summary(self.state))
-        self.lower_recall.value = html.escape(f"{recall_sentence(self.state)} {note(self.state)}")
+        self.summary.value = html_text(summary(self.state))
+        self.lower_recall.value = html_text(f"{recall_sentence(self.state)} {note(self.state)}")
         self.recall.value = encode(np.asarray(recall_block(self.state)))
     def show_what_came(self) -> None:
         "Intervals and images that were not there before."
-        self.sentence.value = html.escape(cell_sentence(self.state))
+        self.sentence.value = html_text(cell_sentence(self.state))
         self.show_recall()
         self.images.show()
         self.again.layout.display = "flex" if self.declined else "none"
@@ -475,6 +482,7 @@ class ConfusionExplorer(ConfusionStill):
         self.declined = set()    # what was cancelled
         self.refresh_still = self.still_later
         self.state, self.pictures = open_source(source, images, n)
+        self.classes = self.state.p.classes
         try: self.loop = asyncio.get_running_loop()
         except RuntimeError: self.loop = None
         self.make_parts(page, threaded)

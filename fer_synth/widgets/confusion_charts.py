@@ -9,13 +9,15 @@ __all__ = ['SCALE', 'CORNERS', 'CORNER', 'ROW', 'NO_IMAGE', 'letters', 'arm_mark
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #e5b0947c
 from dataclasses import dataclass
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
+from ..class_names import short_names
+from ..fonts import keyed, labels
 from ..plots import ARMS, GREEN, RED
 from .confusion_state import (MATRICES, ConfusionState, Pictures, cell_sentence, gap_words,
                                                image_lines, lower_recall, matrix_title, matrix_words, note,
-                                               order_sentence, recall_sentence, recalls, shorten, summary,
+                                               order_sentence, recall_sentence, recalls, summary,
                                                verdict)
-from .kit import fit_text, font, tile
+from .kit import Typeface, fit_text, font, tile
 
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #9111882f
 SCALE = 2  # pixels of the still picture for each pixel of the page
@@ -24,7 +26,7 @@ SCALE = 2  # pixels of the still picture for each pixel of the page
 def letters(
     size: float,        # pixels of the page
     bold: bool = False,
-) -> ImageFont.FreeTypeFont:
+) -> Typeface:
     "The typeface of all widgets, in the size of these pictures."
     return font(size * SCALE, bold)
 
@@ -90,12 +92,14 @@ class RecallAxis:
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #b3e8f251
 def recall_axis(
     found: list,  # as `recalls` gives them
+    names,        # what is drawn for each class
 ) -> RecallAxis:
     "An axis that holds all recalls with their intervals, beside the names of the classes."
     (w, h), u = recall_size(len(found)), SCALE
     percent = [100 * v for r in found for side in MATRICES[:2] for v in r[side] if v is not None]
-    names = max(letters(11.5).getlength(shorten(r["name"])) for r in found)
-    return RecallAxis(min(percent) - 1, max(percent) + 1, 12 * u + names, (w - 160) * u, 24 * u, (h - 38) * u)
+    widest = max(map(letters(11.5).getlength, names))
+    return RecallAxis(low=min(percent) - 1, high=max(percent) + 1, left=12 * u + widest,
+                      right=(w - 160) * u, top=24 * u, foot=(h - 38) * u)
 
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #5d06b8ef
 def draw_axis(draw, axis: RecallAxis, height: int) -> None:
@@ -104,18 +108,18 @@ def draw_axis(draw, axis: RecallAxis, height: int) -> None:
     for t in ticks(axis.low, axis.high):
         x = axis.x(t / 100)
         draw.line((x, axis.top, x, axis.foot), "#DDDDDD", u)
-        draw.text((x, axis.foot + 4 * u), f"{t:g}", "#111", small, anchor="ma")
+        small.write(draw, (x, axis.foot + 4 * u), f"{t:g}", "#111", "ma")
     draw.line((axis.left, axis.top, axis.left, axis.foot, axis.right, axis.foot), "#8C8C8C", u)
-    draw.text(((axis.left + axis.right) / 2, height - 2 * u), "recall, %", "#111", small, anchor="ms")
+    small.write(draw, ((axis.left + axis.right) / 2, height - 2 * u), "recall, %", "#111", "ms")
 
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #c27d90a4
 def draw_recalls(draw, axis: RecallAxis, found: list, arms: tuple) -> None:
     "A mark and an interval for each class and arm, and above them which arm is which."
-    u, small, at = SCALE, letters(11.5), axis.left
+    u, small, at, short = SCALE, letters(11.5), axis.left, short_names(arms, 14)
     for side, arm, (colour, marker), shift in zip(MATRICES, arms, arm_marks(arms), (-5 * u, 5 * u)):
         draw_mark(draw, at + 5 * u, 9 * u, marker, colour)
-        draw.text((at + 14 * u, 9 * u), shorten(arm, 14), "#111", small, anchor="lm")
-        at += small.getlength(shorten(arm, 14)) + 28 * u
+        small.write(draw, (at + 14 * u, 9 * u), short[arm], "#111", "lm")
+        at += small.getlength(short[arm]) + 28 * u
         for i, r in enumerate(found):
             (mean, low, high), y = r[side], axis.y(i) + shift
             if low is not None: draw.line((axis.x(low), y, axis.x(high), y), colour, 2 * u)
@@ -124,18 +128,18 @@ def draw_recalls(draw, axis: RecallAxis, found: list, arms: tuple) -> None:
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #1ed25053
 def recall_block(state: ConfusionState) -> Image.Image:
     "Recall of each class by both arms with intervals, and the differences in points."
-    found, u = recalls(state), SCALE
-    (w, h), axis, below = recall_size(len(found)), recall_axis(found), lower_recall(found)[0]
+    found, u, names = recalls(state), SCALE, labels(state.p.classes, 18)
+    (w, h), axis, below = recall_size(len(found)), recall_axis(found, names.values()), lower_recall(found)[0]
     block = Image.new("RGB", (w * u, h * u), "white")
     draw = ImageDraw.Draw(block)
     draw_axis(draw, axis, h * u)
     draw_recalls(draw, axis, found, state.arms)
-    draw.text((axis.right + 12 * u, 9 * u), "difference, points", "#444", letters(10.5), anchor="lm")
+    letters(10.5).write(draw, (axis.right + 12 * u, 9 * u), "difference, points", "#444", "lm")
     for i, r in enumerate(found):
         lower = r["name"] in below
         words = gap_words(r["gap"]) + " ▼" * lower
-        draw.text((axis.left - 6 * u, axis.y(i)), shorten(r["name"]), "#111", letters(11.5), anchor="rm")
-        draw.text((axis.right + 12 * u, axis.y(i)), words, "#111", letters(10.5, lower), anchor="lm")
+        letters(11.5).write(draw, (axis.left - 6 * u, axis.y(i)), names[r["name"]], "#111", "rm")
+        letters(10.5, lower).write(draw, (axis.right + 12 * u, axis.y(i)), words, "#111", "lm")
     return block
 
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #81e53f4d
@@ -154,7 +158,7 @@ def text_block(
     step = round(1.4 * size * SCALE)
     block = Image.new("RGB", (width * SCALE, step * len(lines) + 2), "white")
     draw = ImageDraw.Draw(block)
-    for i, line in enumerate(lines): draw.text((0, i * step), line, "#111", typeface)
+    for i, line in enumerate(lines): typeface.write(draw, (0, i * step), line, "#111")
     return block
 
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #7167b94e
@@ -205,7 +209,7 @@ class MatrixPlaces:
 def matrix_places(state: ConfusionState) -> MatrixPlaces:
     "Room for the names of the classes beside and above the cells."
     u, cell = SCALE, cell_width(state) * SCALE
-    longest = int(max(letters(11.5).getlength(shorten(c)) for c in state.p.classes))
+    longest = int(max(map(letters(11.5).getlength, labels(state.p.classes, 18).values())))
     upright = longest > cell - 2 * u
     heads = max(32 * u, longest + 6 * u) if upright else 32 * u
     return MatrixPlaces(max(CORNER * u, longest + 10 * u), 26 * u + heads, cell, upright, longest)
@@ -214,15 +218,15 @@ def matrix_places(state: ConfusionState) -> MatrixPlaces:
 def draw_names(block: Image.Image, at: MatrixPlaces, names: list) -> None:
     "The names of the classes, beside the rows and above the columns, and which of the two is which."
     u, small, draw, x = SCALE, letters(11.5), ImageDraw.Draw(block), at.left - 6 * SCALE
-    draw.text((x, at.top - 19 * u), "predicted →", "#444", letters(10.5), anchor="rs")
-    draw.text((x, at.top - 5 * u), "true ↓", "#444", letters(10.5), anchor="rs")
+    letters(10.5).write(draw, (x, at.top - 19 * u), "predicted →", "#444", "rs")
+    letters(10.5).write(draw, (x, at.top - 5 * u), "true ↓", "#444", "rs")
     for i, name in enumerate(names):
-        draw.text((x, at.row(i) + 14 * u), name, "#111", small, anchor="rm")
+        small.write(draw, (x, at.row(i) + 14 * u), name, "#111", "rm")
         if not at.upright:
-            draw.text((at.column(i) + at.cell / 2, at.top - 5 * u), name, "#111", small, anchor="ms")
+            small.write(draw, (at.column(i) + at.cell / 2, at.top - 5 * u), name, "#111", "ms")
             continue
         label = Image.new("RGB", (at.longest + 2 * u, 18 * u), "white")
-        ImageDraw.Draw(label).text((0, 9 * u), name, "#111", small, anchor="lm")
+        small.write(ImageDraw.Draw(label), (0, 9 * u), name, "#111", "lm")
         middle = at.column(i) + (at.cell - 18 * u) // 2
         block.paste(label.rotate(90, expand=True), (middle, at.top - 4 * u - label.width))
 
@@ -234,15 +238,15 @@ def matrix_block(state: ConfusionState, which: str) -> Image.Image:
     size = (max(at.column(k), 280 * u) + 4 * u, at.row(k) + 4 * u)
     block = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(block)
-    draw.text((0, 0), fit_text(matrix_title(state, which), bold, block.width), "#111", bold)
-    draw_names(block, at, [shorten(c) for c in classes])
+    bold.write(draw, (0, 0), fit_text(matrix_title(state, which), bold, block.width), "#111")
+    draw_names(block, at, list(labels(classes, 18).values()))
     for n, (text, colour) in enumerate(zip(*matrix_words(state, which))):
         i, j = divmod(n, k)
         x, y, chosen = at.column(j), at.row(i), state.choice.cell == (which, classes[i], classes[j])
         edge, width = ("#D55E00", 3 * u) if chosen else ("#E0E0E0", 1)
         draw.rectangle((x + 1, y + 1, x + at.cell - 3, y + 26 * u), colour, edge, width)
         words = f"[{text}]" if chosen else text
-        draw.text((x + at.cell / 2, y + 14 * u), words, "#111", letters(11.5, i == j), anchor="mm")
+        letters(11.5, i == j).write(draw, (x + at.cell / 2, y + 14 * u), words, "#111", "mm")
     return block
 
 # %% ../../nbs/93_widgets.confusion_charts.ipynb #9a36a4f4
@@ -253,12 +257,13 @@ def image_block(
     image,       # uint8 (C, H, W), or None
     lines,       # as `image_lines` gives them for one row
     seeds: int,  # how many are chosen
+    names: dict, # class -> what is drawn
 ) -> Image.Image:
     "An image with what either arm predicts for it."
     picture = Image.fromarray(NO_IMAGE).convert("RGB") if image is None else tile(image, 96 * SCALE)
     words = []
     for arm, predicted, p, right in lines:
-        for text in (f"{arm} {verdict(right, seeds)}", f"{shorten(predicted, 13)} {p:.2f}"):
+        for text in (f"{arm} {verdict(right, seeds)}", f"{names[predicted]} {p:.2f}"):
             words.append(text_block(fit_text(text, letters(10.5), 118 * SCALE), 118, 10.5))
     return stack([picture, *words], gap=1)
 
@@ -271,7 +276,8 @@ def images_block(
     "Images of rows with captions, side by side; None where there is none."
     split = state.choice.split
     if not len(rows) or split not in pictures.sets: return None
-    blocks = [image_block(pictures.of(split, row), lines, state.n_seeds)
+    names = labels(state.p.classes, 13)
+    blocks = [image_block(pictures.of(split, row), lines, state.n_seeds, names)
               for row, lines in zip(rows.tolist(), image_lines(state, rows))]
     return stack(blocks, down=False, gap=4)
 
@@ -287,11 +293,13 @@ def draw_picture(
     shown_matrices = MATRICES if len(state.p.classes) <= 8 else (which,)
     matrices = stack([matrix_block(state, w) for w in shown_matrices], down=False, gap=18)
     width = max(matrices.width // SCALE, 900)
-    blocks = [text_block(summary(state), width), matrices, text_block(cell_sentence(state), width)]
+    cell = keyed(cell_sentence(state), state.p.classes)
+    blocks = [text_block(summary(state), width), matrices, text_block(cell, width)]
     if state.choice.cell:
         blocks += [text_block(order_sentence(state, rows), width), images_block(state, pictures, shown[:8])]
     recall = recall_block(state)
-    words = text_block(f"{recall_sentence(state)} {note(state)}", width - recall.width // SCALE - 24)
+    lower = keyed(f"{recall_sentence(state)} {note(state)}", state.p.classes)
+    words = text_block(lower, width - recall.width // SCALE - 24)
     whole = stack([*blocks, stack([recall, words], down=False, gap=24)])
     whole = ImageOps.expand(whole, 8 * SCALE, "white")
     return whole.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['MATRICES', 'MODES', 'SPLIT_NAMES', 'from_answers', 'arms_of_seeds', 'check_answers', 'bootstrap_tables',
            'one_hot_rows', 'row_weights', 'ConfusionDecision', 'check_choice', 'read_decision', 'right_kinds',
-           'row_order', 'Matrices', 'Tables', 'Comparison', 'CellRows', 'ConfusionState', 'signed', 'points', 'shorten',
+           'row_order', 'Matrices', 'Tables', 'Comparison', 'CellRows', 'ConfusionState', 'signed', 'points',
            'cell_words', 'shade', 'matrix_title', 'matrix_words', 'interval_words', 'share_change', 'count_change',
            'cell_interval', 'cell_sentence', 'order_sentence', 'recalls', 'recall_intervals', 'lower_recall',
            'recall_sentence', 'summary', 'exact_test', 'note', 'gap_words', 'match_hashes', 'Pictures',
@@ -14,6 +14,7 @@ import dataclasses, json, os, threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
+from ..class_names import short_names
 from ..config import UserError, closest, read_json, write_atomic
 from ..evaluation.compare import Predictions, mcnemar, read_predictions
 from ..evaluation.metrics import check_probs, confusion_metrics
@@ -280,6 +281,9 @@ class Comparison:
     def arms(self) -> tuple:
         "The two arms: in question, and compared with."
         return self.choice.this, self.choice.against
+    def short(self, most: int = 18) -> dict:
+        "Each class with what is shown where there is room for so many characters."
+        return short_names(self.p.classes, most)
     @property
     def place(self) -> int | None:
         "The chosen seed's place among the seeds; None: all of them."
@@ -371,15 +375,6 @@ def signed(value: float, digits: int = 0) -> str:
 def points(share: float) -> str:
     "A difference of shares in points, with its sign and one digit."
     return signed(100 * share, 1)
-
-# %% ../../nbs/92_widgets.confusion_state.ipynb #245dacbd
-def shorten(
-    name: str,      # a class or an arm
-    most: int = 18, # letters
-) -> str:
-    "A long name without its middle: names that differ often differ at their end."
-    end = most // 3
-    return name if len(name) <= most else f"{name[:most - end - 1]}…{name[-end:]}"
 
 # %% ../../nbs/92_widgets.confusion_state.ipynb #3e0ec7d2
 def cell_words(

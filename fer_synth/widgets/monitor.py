@@ -7,7 +7,7 @@ __all__ = ['PANELS', 'CURVES', 'LOOK', 'RUNNER', 'curve_points', 'empty_panel', 
            'train_here', 'resume_here']
 
 # %% ../../nbs/96_widgets.monitor.ipynb #59be8c97
-import html, io, os, signal, subprocess, sys, threading, time
+import io, os, signal, subprocess, sys, threading, time
 from contextlib import suppress
 from pathlib import Path
 import ipywidgets as widgets
@@ -20,7 +20,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 import fer_synth
 from .. import plots
+from ..class_names import html_text
 from ..config import RunConfig, check_config, save_config
+from ..fonts import key_html, keyed, labels
 from ..records import check_run_folder, default_folder
 from ..settings import UserError
 from .kit import (Panel, button, encode, find_run, fit_text, font, labelled, picture_box,
@@ -117,6 +119,7 @@ def figure_png(fig: Figure) -> bytes:
 # %% ../../nbs/96_widgets.monitor.ipynb #2c11d500
 def image_sheet(
     rows: list,         # (class name, uint8 (h, w) or (h, w, 3)) of each
+    classes=(),         # all class names of the run; empty: those of the rows
     width: int = 640,   # pixels
     height: int = 346,  # pixels at most
     label: int = 84,    # pixels for the names
@@ -129,11 +132,11 @@ def image_sheet(
     if scale >= 1: scale = int(scale)
     method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
     typeface, draw = font(max(8, min(12, int(h * scale) - 2))), ImageDraw.Draw(page)
+    names = labels(classes or [name for name, _ in rows], label - 10, typeface.getlength)
     for i, (name, strip) in enumerate(rows):
         size, y = [max(1, int(n * scale)) for n in (strip.shape[1], strip.shape[0])], int(i * h * scale)
         page.paste(Image.fromarray(strip).convert("RGB").resize(size, method), (label, y))
-        text = fit_text(name, typeface, label - 10)
-        draw.text((label - 8, y + size[1] // 2), text, font=typeface, fill="#222222", anchor="rm")
+        typeface.write(draw, (label - 8, y + size[1] // 2), names[name], "#222222", "rm")
     return np.asarray(page)
 
 # %% ../../nbs/96_widgets.monitor.ipynb #b525c396
@@ -148,14 +151,14 @@ LOOK = """<style>.fer-monitor .fer-curves {image-rendering: auto !important}
 # %% ../../nbs/96_widgets.monitor.ipynb #4f9a1e63
 def heading(text: str, columns: int) -> str:
     "The heading of a table, as HTML."
-    return f'<tr><th colspan="{columns}" scope="colgroup">{html.escape(text)}</th></tr>'
+    return f'<tr><th colspan="{columns}" scope="colgroup">{html_text(text)}</th></tr>'
 
 # %% ../../nbs/96_widgets.monitor.ipynb #d3b706ea
 def row_of(name: str, values, before: str = "", kind: str = "") -> str:
     "A row of a table as HTML: its name, then its numbers."
-    cells = "".join(f'<td class="num">{html.escape(value)}</td>' for value in values)
+    cells = "".join(f'<td class="num">{html_text(value)}</td>' for value in values)
     start = f'<tr class="{kind}">' if kind else "<tr>"
-    return f'{start}{before}<th scope="row">{html.escape(name)}</th>{cells}</tr>'
+    return f'{start}{before}<th scope="row">{html_text(name)}</th>{cells}</tr>'
 
 # %% ../../nbs/96_widgets.monitor.ipynb #5e99bb29
 def table_html(state: MonitorState) -> tuple[str, str]:  # the route, the measures
@@ -207,6 +210,10 @@ class MonitorView(Panel):
         low = widgets.HBox([left, right], layout=wrap)
         self.build(widgets.HTML(LOOK), self.headline, top, self.curves, low)
     @property
+    def classes(self) -> tuple:
+        "Class names; empty before there is a plan."
+        return self.state.classes
+    @property
     def stoppable(self) -> bool:
         "Whether there is something to stop that was not asked already."
         return self.state.phase() == "running"
@@ -225,15 +232,16 @@ class MonitorScreen(MonitorView):
     def show_pictures(self) -> None:
         "Draw the curves and the samples."
         self.curves.value = self.drawing.draw(self.state)
-        self.samples.value = encode(image_sheet(self.state.samples.rows(self.state.classes)))
+        self.samples.value = encode(image_sheet(self.state.samples.rows(self.classes), self.classes))
     def show_words(self) -> None:
         "Bring texts, bar and button up to date; what is the same as before is not sent."
-        self.headline.value = f"<b>{html.escape(headline(self.state))}</b>"
+        self.headline.value = f"<b>{html_text(headline(self.state))}</b>"
         self.route.value, self.measures.value = table_html(self.state)
         at, steps = self.state.progress()
         self.bar.max = max(1, steps)
         self.bar.value = min(at, self.bar.max)
-        self.caption.value = html.escape(caption(self.state))
+        self.caption.value = html_text(caption(self.state))
+        self.legend.value = key_html(self.classes)
         if self.pressed is not None and self.clock() - self.pressed > 10: self.pressed = None
         self.stop.description = stop_text(self.state, self.stoppable, self.pressed is not None)
         self.stop.disabled = not self.stoppable
@@ -345,16 +353,16 @@ def monitor_picture(view: MonitorView) -> Image.Image:
     height = 300 + max(samples.height + 24, 18 * len(lines) + 10) + 26
     page = Image.new("RGB", (960, height), "white")
     draw, small = ImageDraw.Draw(page), font(12)
-    draw.text((16, 12), headline(state), font=font(15, True), fill="black")
+    font(15, True).write(draw, (16, 12), keyed(headline(state), view.classes))
     page.paste(curves.resize((920, 236), Image.Resampling.LANCZOS), (16, 40))
-    draw.text((16, 286), caption(state), font=small, fill="#333333")
+    small.write(draw, (16, 286), keyed(caption(state), view.classes), "#333333")
     page.paste(samples, (16, 306))
     for i, (cells, bold) in enumerate(lines):
         for text, x, anchor in cells:
-            draw.text((x, 294 + 18 * i), text, font=font(12, bold), fill="black", anchor=anchor)
+            font(12, bold).write(draw, (x, 294 + 18 * i), keyed(text, view.classes), anchor=anchor)
     text, wrong = view.words()
     colour = "#A33B00" if wrong else "#333333"
-    draw.text((16, height - 22), fit_text(text, small, 920), font=small, fill=colour)
+    small.write(draw, (16, height - 22), fit_text(text, small, 920), colour)
     return page
 
 # %% ../../nbs/96_widgets.monitor.ipynb #57f50aa4

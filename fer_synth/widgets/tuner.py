@@ -6,16 +6,18 @@ __all__ = ['TABLE_STYLE', 'ACROSS', 'balance_bar', 'table_row', 'table_html', 'f
            'still_strips', 'tuner_picture', 'ThresholdTuner']
 
 # %% ../../nbs/91_widgets.tuner.ipynb #59dc52b6
-import html
 from functools import partial
 from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image, ImageDraw
+from ..class_names import columns, html_name, html_text, short_names
 from ..figures import paste
+from ..fonts import keyed, labels
 from ..plots import BLUE
 from ..selection.rules import SelectionRule
-from .kit import Panel, Throttle, button, encode, labelled, picture_box, spoken_path
+from .kit import (Panel, Throttle, button, encode, font, give_tooltip, label_text, labelled,
+                                   name_options, picture_box, spoken_path)
 from .tuner_charts import (CELL, EACH, HEIGHT, LEFT, PLACE, RIGHT, SHARP, WIDTH, Scale,
                                             balance_picture, chart, draw_line, image_strip, small_cells,
                                             small_sheet, table_picture, write)
@@ -33,7 +35,7 @@ def balance_bar(
     gap = max(0, pixels(goal) - real - kept)
     parts = "".join(f'<span style="width:{w}px;background:{colour}"></span>'
                     for w, colour in ((real, "#8C8C8C"), (kept, BLUE), (gap, "#EEEEEE")))
-    return f'<span class="fer-bar">{parts}</span> {html.escape(balance_text(e, goal))}'
+    return f'<span class="fer-bar">{parts}</span> {html_text(balance_text(e, goal))}'
 
 # %% ../../nbs/91_widgets.tuner.ipynb #6cb230fb
 TABLE_STYLE = """<style>.fer-tuner img.fer-chart {image-rendering: auto}
@@ -47,20 +49,21 @@ TABLE_STYLE = """<style>.fer-tuner img.fer-chart {image-rendering: auto}
 .fer-table th[colspan] {text-align: center}
 .fer-table td:nth-child(3), .fer-table td:nth-child(7) {border-left: 2px solid #999}
 .fer-table.fer-even {margin-top: 8px}
-.fer-table td:first-child {max-width: 180px; overflow: hidden; text-overflow: ellipsis}
+.fer-table td:first-child {max-width: 230px; overflow: hidden; text-overflow: ellipsis}
 .fer-table tr.fer-shown td {font-weight: 600}
 .fer-bar {display: inline-flex; height: 10px; vertical-align: middle}
 .fer-bar span {display: inline-block; height: 10px; box-sizing: border-box}</style>"""
 
 # %% ../../nbs/91_widgets.tuner.ipynb #a06be5f2
 def table_row(
-    cells: list,         # texts
+    name: str,           # of the class, as HTML
+    cells: list,         # further texts
     chosen: bool,        # whether this is the class in the picture
     more: str = "",      # HTML behind them
 ) -> str:
     "A line of a table for the page."
-    words = "".join(f"<td>{html.escape(text)}</td>" for text in cells)
-    return f'<tr class="{"fer-shown" if chosen else "fer-other"}">{words}{more}</tr>'
+    words = "".join(f"<td>{html_text(text)}</td>" for text in cells)
+    return f'<tr class="{"fer-shown" if chosen else "fer-other"}"><td>{name}</td>{words}{more}</tr>'
 
 # %% ../../nbs/91_widgets.tuner.ipynb #b5bcbd1a
 def table_html(
@@ -73,8 +76,9 @@ def table_html(
     groups = ((2, ""), (4, "your threshold"), (4, "suggested threshold"))
     over = "".join(f'<th colspan="{n}">{text}</th>' for n, text in groups)
     heads = "".join(f"<th>{text}</th>" for text in HEADS)
-    rows = "".join(table_row(cells, cells[0] == shown) for cells in table_rows(state))
-    bars = "".join(table_row([c], c == shown, f"<td>{balance_bar(e, goal, most)}</td>")
+    names = {c: html_name(c, short) for c, short in short_names(state.classes, 24).items()}
+    rows = "".join(table_row(names[c], cells, c == shown) for c, *cells in table_rows(state))
+    bars = "".join(table_row(names[c], [], c == shown, f"<td>{balance_bar(e, goal, most)}</td>")
                    for c, e in facts.items())
     title = "<tr><th></th><th>training images with your threshold</th></tr>"
     return (f'<table class="fer-table"><tr>{over}</tr><tr>{heads}</tr>{rows}</table>'
@@ -101,11 +105,13 @@ def line_slider(
     text: str,    # its label
     label: int,   # pixels of the label
     name: str,    # a class for the page
+    tip: str = "", # shown when the pointer rests on it
 ) -> widgets.FloatSlider:
     "A slider for a threshold."
     slider = widgets.FloatSlider(min=0, max=1, step=.01, readout_format=".2f", continuous_update=True)
     labelled(slider, text, ACROSS, name)
     slider.style.description_width = f"{label}px"
+    give_tooltip(slider, tip or text)
     return slider
 
 # %% ../../nbs/91_widgets.tuner.ipynb #9f3d5c18
@@ -124,12 +130,14 @@ class TunerControls(Panel):
         self.score = control(scores, "Score that decides", "fer-score")
         rounds = widgets.Dropdown(options=[(f"round {r}", r) for r in state.known.rounds])
         self.round = control(rounds, "Candidates of", "fer-round")
-        classes = widgets.Dropdown(options=list(state.classes))
+        classes = widgets.Dropdown(options=name_options(state.classes))
         self.shown = control(classes, "Class in the picture", "fer-shown-class")
-        wide = min(120, 16 + 7 * max(len(c) for c in (*state.classes, "all classes")))
+        short = short_names(state.classes, 15)
+        wide = 16 + 7 * max(columns(c) for c in (*short.values(), "all classes"))
         self.everyone = line_slider("all classes", wide, "fer-slider-all")
         self.set_all = button("Set all classes to this", name="fer-set-all")
-        self.sliders = {c: line_slider(c, wide, f"fer-slider-{i}") for i, c in enumerate(state.classes)}
+        self.sliders = {c: line_slider(label_text(short[c]), wide, f"fer-slider-{i}", c)
+                        for i, c in enumerate(state.classes)}
         target = widgets.BoundedIntText(min=0, max=10 ** 7)
         self.target = control(target, "Images of each class (0: largest)", "fer-target")
         promise = widgets.BoundedFloatText(min=0, max=1, step=.05)
@@ -282,7 +290,8 @@ class TunerDrawing(TunerPictures):
         other = state.suggestion()[0].thresholds[c]
         scale = Scale(*span[:2], LEFT, RIGHT)
         key = (state.round, state.rule.score, span, c, line, other, str(facts))
-        self.show("chart", key, lambda: draw_line(*self.background(c), scale, line, other, facts, c))
+        name = labels(state.classes, 436, font(26, True).getlength)[c]
+        self.show("chart", key, lambda: draw_line(*self.background(c), scale, line, other, facts, name))
     def draw_small(self) -> None:
         "All classes, each with its threshold."
         state, c = self.state, self.shown.value
@@ -298,7 +307,7 @@ class TunerDrawing(TunerPictures):
         "The images on one side, and their heading."
         state = self.state
         bold, _, rest = strip_words(state, self.shown.value, len(rows), name == "above").partition(":")
-        self.words[name].value = f"<b>{html.escape(bold)}</b>:{html.escape(rest)}"
+        self.words[name].value = f"<b>{html_text(bold)}</b>:{html_text(rest)}"
         key = (state.round, state.rule.score, tuple(rows.tolist()))
         self.show(name, key, lambda: image_strip(state, rows, side))
 
@@ -318,7 +327,7 @@ class TunerPage(TunerDrawing):
         self.draw_small()
         self.draw_strips()
         self.words["table"].value = table_html(self.state, self.shown.value)
-        self.words["remarks"].value = "<br>".join(html.escape(text) for text in remarks(self.state))
+        self.words["remarks"].value = "<br>".join(html_text(text) for text in remarks(self.state))
         self.sync()
 
 # %% ../../nbs/91_widgets.tuner.ipynb #b7e2490d
@@ -329,7 +338,7 @@ def still_strips(
     state, c, wide, parts = tuner.state, tuner.shown.value, WIDTH * SHARP, []
     for name, rows in zip(("above", "below"), state.borderline(c, EACH)):
         heading = Image.new("RGB", (wide, 60), "white")
-        words = strip_words(state, c, len(rows), name == "above")
+        words = keyed(strip_words(state, c, len(rows), name == "above"), state.classes)
         write(ImageDraw.Draw(heading), 8, 44, words, (8, wide), size=23, bold=True)
         parts += [np.asarray(heading), tuner.arrays[name]]
     return np.concatenate(parts)
@@ -362,6 +371,7 @@ class ThresholdTuner(TunerPage):
     ):
         super().__init__()
         self.state = TunerState(as_source(source, validation, real_counts))
+        self.classes = self.state.classes
         self.make_controls()
         self.make_pictures()
         self.sync()

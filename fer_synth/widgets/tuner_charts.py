@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 from ..figures import paste, rgb
+from ..fonts import labels
 from ..plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from .kit import fit_text, font, tile
 from .tuner_state import (FEW, HEADS, TunerState, balance_text, passed_text, precision_text,
@@ -56,7 +57,7 @@ def write(
     width = typeface.getlength(text)
     left = x - {"l": 0, "m": width / 2, "r": width}[anchor[0]]
     left = min(max(left, room[0]), room[1] - width)
-    draw.text((left, y), text, colour, typeface, "l" + anchor[1], stroke_width=3 * rim, stroke_fill="white")
+    typeface.write(draw, (left, y), text, colour, "l" + anchor[1], stroke_width=3 * rim, stroke_fill="white")
 
 # %% ../../nbs/90_widgets.tuner_charts.ipynb #d6617f50
 WIDTH, HEIGHT, SHARP = 540, 330, 2   # of the chart in pixels of the page; device pixels for each of them
@@ -323,10 +324,11 @@ def small_cells(
     "Every class in small; only those that have changed are drawn."
     rule, other = state.rule, state.suggestion()[0]
     facts, span, width = state.facts(), tuner_span(state), WIDTH * SHARP // columns - 24
+    names = labels(state.classes, width, font(18, True).getlength)
     scale, cells = Scale(*span[:2], 0, width - 1), []
     for c, ordered in zip(state.classes, state.scored.judge.sorted):
         at, also = int(scale.column(rule.thresholds[c])), int(scale.column(other.thresholds[c]))
-        texts = (c, f"{facts[c]['passed']:,} pass")
+        texts = (names[c], f"{facts[c]['passed']:,} pass")
         key = (state.round, rule.score, span, at, also, c == shown, texts)
         if key not in cache:
             if len(cache) > 400: cache.clear()
@@ -373,7 +375,8 @@ def table_picture(
 ) -> np.ndarray:       # uint8 (H, width, 3)
     "The table as pixels."
     typeface = font(20)
-    rows = [[fit_text(name, typeface, 260), *numbers] for name, *numbers in table_rows(state)]
+    names = labels(state.classes, 260, typeface.getlength)
+    rows = [[names[name], *numbers] for name, *numbers in table_rows(state)]
     groups = ["", "", "your threshold", "", "", "", "suggested threshold", "", "", ""]
     lines = [groups, list(HEADS), *rows]
     sheet = Image.new("RGB", (width, row * len(lines) + 12), "white")
@@ -382,7 +385,7 @@ def table_picture(
     for y, line in enumerate(lines):
         x = gap
         for text, w in zip(line, wide):
-            draw.text((x, y * row + 26), text, "black", font(20, y < 2), "ls")
+            font(20, y < 2).write(draw, (x, y * row + 26), text, anchor="ls")
             x += w + gap
         draw.line((gap, y * row + 34, width - gap, y * row + 34), "#DDDDDD")
     return np.asarray(sheet)
@@ -396,7 +399,8 @@ def balance_picture(
     "Training images of each class: real ones grey, kept ones blue, and what is missing as an empty frame."
     facts, goal = state.facts(), state.goal()
     most = max(1, goal, *(e["expected"] for e in facts.values()))
-    names = min(220, max(int(font(20).getlength(c)) for c in facts)) + 16
+    shown = labels(state.classes, 204, font(20).getlength)
+    names = max(int(font(20).getlength(c)) for c in shown.values()) + 16
     sheet = Image.new("RGB", (width, round(row * (len(facts) + 2.6))), "white")
     draw = ImageDraw.Draw(sheet)
     def right(n): return names + (width - names - 420) * n // most
@@ -404,7 +408,7 @@ def balance_picture(
     write(draw, 8, row, title, (8, width), size=23, bold=True)
     for i, (c, e) in enumerate(facts.items()):
         y = round((i + 2.4) * row)
-        write(draw, 8, y - 9, c, (8, names), size=20)
+        write(draw, 8, y - 9, shown[c], (8, names), size=20)
         if goal: draw.rectangle((names, y - 27, right(goal), y - 7), "white", "#999999")
         draw.rectangle((names, y - 27, right(e["real"]), y - 7), "#8C8C8C")
         if e["kept"]: draw.rectangle((right(e["real"]), y - 27, right(e["expected"]), y - 7), BLUE)

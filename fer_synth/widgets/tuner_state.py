@@ -11,6 +11,7 @@ __all__ = ['WORDS', 'MEASURED', 'FIRST', 'FEW', 'OF_RULE', 'HEADS', 'ask_judge',
 import time
 from dataclasses import dataclass, replace
 import numpy as np
+from ..class_names import short_names
 from ..config import SCORES, SelectionConfig, UserError, closest
 from ..experiment.results import Run
 from ..recipes import RECIPES
@@ -492,7 +493,9 @@ def remarks(
     "What a reader of the numbers has to know: what is missing, and why."
     found, unknown = [], state.unknown()
     if unknown: found.append(f"Precision is not known: {unknown}.")
-    few = [c for c, e in state.facts().items() if e["val_precision"] is not None and e["val_rows"] < FEW]
+    names = short_names(state.classes, 40)
+    known = {c: e["val_rows"] for c, e in state.facts().items() if e["val_precision"] is not None}
+    few = [names[c] for c, rows in known.items() if rows < FEW]
     if few:
         found.append(f"The precision of {', '.join(few)} rests on fewer than {FEW} validation images: "
                      "do not rely on it.")
@@ -509,6 +512,6 @@ def search_remarks(
     state: TunerState,
 ) -> list:             # sentences
     "Why the search proposes what it does; classes with the same reason share a sentence."
-    reasons = {}
-    for c, e in state.suggestion()[1].items(): reasons.setdefault(e["why"], []).append(c)
-    return [f"The search, {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+    reasons, names = {}, short_names(state.classes, 40)
+    for c, e in state.suggestion()[1].items(): reasons.setdefault(e["why"], []).append(names[c])
+    return [f"The search, {', '.join(found)}: {reason}." for reason, found in reasons.items()]
