@@ -136,10 +136,11 @@ def dataset_labels(pictures: DatasetPictures, source) -> np.ndarray:  # (N,)
         agree = len(targets) == len(rows) and all(samples)
     except (TypeError, ValueError, RuntimeError, LookupError): agree = False
     labels = list(targets) if agree else [take(rows[i])[1] for i in range(len(rows))]
-    try: return label_numbers(np.array([np.asarray(label) for label in labels]), source)
+    try: labels = np.array([np.asarray(label) for label in labels])
     except (ValueError, TypeError):
         raise UserError(f"{source} has labels of several shapes; "
                         "give one class number or name for each.") from None
+    return label_numbers(labels, source)
 
 # %% ../../nbs/14_data.datasets.ipynb #aa61758e
 def part_items(dataset, split: str, classes, value_range, source) -> tuple[list[Item], tuple[str, ...]]:
