@@ -44,8 +44,8 @@ def stored(kind, mode, seed):
     return file.getvalue()
 
 
-PICTURES = [("PNG", "L"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "I;16"), ("PNG", "1"), ("JPEG", "L"),
-            ("TIFF", "F"), ("GIF", "L"), ("BMP", "RGB"), ("WEBP", "RGB")]
+PICTURES = [("PNG", "L"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "I;16"), ("PNG", "1"),
+            ("JPEG", "L"), ("TIFF", "F"), ("GIF", "L"), ("BMP", "RGB"), ("WEBP", "RGB")]
 pictures = st.builds(lambda kind, seed: stored(*kind, seed), st.sampled_from(PICTURES), st.integers(0, 10**6))
 
 
@@ -60,10 +60,14 @@ def spoilt(draw, data):
 
 contents = st.one_of(pictures, pictures, pictures, spoilt(pictures), st.binary(max_size=40),
                      st.sampled_from([b"", b"text", b"<html>", b"emotion,pixels\n0,1 2 3 4\n"]))
-WORDS = ["train", "Train", "TEST", "val", "validation", "PublicTest", "PrivateTest", "fer_train", "test2", "eval", "images", "labels",
-         "masks", "happy", "Happy", "sad", "wütend", "wu\u0308tend", "害怕", "a", "b", "class 1", "$x$", "<b>", "@eaDir", "__MACOSX",
-         ".git", "lost+found", "..", ".", "CON", "a\x1bb", "a\x7fb", "\u202eabc", "x" * 200, "train.csv", "0", "1"]
-NAMES = ["1.png", "2.PNG", "3.jpg", "4.jfif", "5.heic", "6", "7.txt", "8.csv", "Thumbs.db", "9.tif", ".hidden", "x.jpg_large", "f.npy"]
+WORDS = [
+    "train", "Train", "TEST", "val", "validation", "PublicTest", "PrivateTest", "fer_train", "test2", "eval",
+    "images", "labels", "masks",
+    "happy", "Happy", "sad", "wütend", "wu\u0308tend", "害怕", "a", "b", "class 1", "$x$", "<b>",
+    "@eaDir", "__MACOSX", ".git", "lost+found", "..", ".", "CON", "a\x1bb", "a\x7fb", "\u202eabc",
+    "x" * 200, "train.csv", "0", "1"]
+NAMES = ["1.png", "2.PNG", "3.jpg", "4.jfif", "5.heic", "6", "7.txt", "8.csv", "Thumbs.db", "9.tif",
+         ".hidden", "x.jpg_large", "f.npy"]
 words = st.one_of(st.sampled_from(WORDS), st.text(max_size=4))
 
 
@@ -71,10 +75,12 @@ words = st.one_of(st.sampled_from(WORDS), st.text(max_size=4))
 def trees(draw):
     "Names and bytes of the files of a source: a sound tree, and anything else beside it."
     files = {}
-    splits, classes = draw(st.lists(words, max_size=3)), draw(st.lists(words, min_size=1, max_size=3))
+    splits = draw(st.lists(words, max_size=3))
+    classes = draw(st.lists(words, min_size=1, max_size=3))
     for split in splits or [""]:
         for name in classes:
-            for i in range(draw(st.integers(0, 4))): files[f"{split}/{name}/{i}.png".lstrip("/")] = draw(pictures)
+            for i in range(draw(st.integers(0, 4))):
+                files[f"{split}/{name}/{i}.png".lstrip("/")] = draw(pictures)
     for _ in range(draw(st.integers(0, 6))):
         folders = draw(st.lists(words, max_size=4))
         files["/".join([*folders, draw(st.sampled_from(NAMES))])] = draw(contents)
@@ -88,7 +94,7 @@ def as_folder(path, files):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-        except (OSError, ValueError): continue      # no file system has such a name, or a file is a folder too
+        except (OSError, ValueError): continue   # no file system has such a name, or a file is a folder too
     return path
 
 
@@ -111,7 +117,10 @@ def as_tar(path, files, mode="w:gz"):
 
 
 def outcome(source, **options):
-    "'table', or 'sentence'; anything else is a failure. Nothing is written beside the source or on the terminal."
+    """'table', or 'sentence'; anything else is a failure.
+
+    Nothing is written beside the source or on the terminal.
+    """
     before = sorted(source.parent.rglob("*"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -124,7 +133,8 @@ def outcome(source, **options):
         except UserError as e:
             text = str(e)
             assert "\n" not in text and text.endswith((".", "'?")), text
-            assert text.isprintable() or not str(source).isprintable() or "\u200d" in text or "\u200c" in text, ascii(text)
+            joiners = "\u200d" in text or "\u200c" in text
+            assert text.isprintable() or not str(source).isprintable() or joiners, ascii(text)
             result = "sentence"
     assert sorted(source.parent.rglob("*")) == before
     return result
@@ -133,8 +143,10 @@ def outcome(source, **options):
 def check_table(images: ImageSet):
     "A table that is one: every class in every split, nothing in two splits."
     assert images.images.dtype == np.uint8 and images.images.shape[2:] == (8, 8)
-    for split in ("train", "val", "test"): assert set(images.part(split)[1].tolist()) == set(range(len(images.classes)))
-    assert len(set(images.classes)) == len(images.classes) and all(name == name.strip("\0") for name in images.classes)
+    every_class = set(range(len(images.classes)))
+    for split in ("train", "val", "test"): assert set(images.part(split)[1].tolist()) == every_class
+    assert len(set(images.classes)) == len(images.classes)
+    assert all(name == name.strip("\0") for name in images.classes)
     train = set(images.hashes[images.split == "train"])
     assert not train & set(images.hashes[images.split != "train"])
 
@@ -147,7 +159,13 @@ def seen():
     print(dict(counts))
 
 
-@pytest.mark.parametrize("make, name", [(as_folder, "x"), (as_zip, "x.zip"), (as_tar, "x.tar.gz")], ids=["folder", "zip", "tar"])
+in_every_form = pytest.mark.parametrize("make, name", [
+    pytest.param(as_folder, "x", id="folder"),
+    pytest.param(as_zip, "x.zip", id="zip"),
+    pytest.param(as_tar, "x.tar.gz", id="tar")])
+
+
+@in_every_form
 def test_random_trees(make, name, seen):
     @inputs(70)
     @given(trees(), st.booleans(), st.sampled_from([1, 3]))
@@ -159,29 +177,34 @@ def test_random_trees(make, name, seen):
     assert seen["sentence"] > 0
 
 
-SPLITS = ["train", "val", "test"], ["Training", "PublicTest", "PrivateTest"], ["fer_train", "fer_test"], ["all"]
+SPLITS = [["train", "val", "test"],
+          ["Training", "PublicTest", "PrivateTest"],
+          ["fer_train", "fer_test"],
+          ["all"]]
+CLASSES = ["happy", "sad", "wütend", "害怕", "<b>", "$x$", "class 1", "CON"]
+OTHERS = ["readme.md", "Thumbs.db", "@eaDir/1.jpg", "happy/notes.txt", ".hidden", "labels.csv"]
 
 
 @st.composite
 def sound_trees(draw):
     "A tree that must be read: splits in some spelling, classes, and files that must be accounted for."
     files, seed = {}, draw(st.integers(0, 10**6))
-    classes = draw(st.lists(st.sampled_from(["happy", "sad", "wütend", "害怕", "<b>", "$x$", "class 1", "CON"]), min_size=2, max_size=4,
-                            unique=True))
+    classes = draw(st.lists(st.sampled_from(CLASSES), min_size=2, max_size=4, unique=True))
     kind = draw(st.sampled_from(PICTURES))
     for split in draw(st.sampled_from(SPLITS)):
+        above = "" if split == "all" else f"{split}/"
         for name in classes:
             for i in range(12):
                 seed += 1
-                files[f"{'' if split == 'all' else split + '/'}{name}/{i}.png"] = stored(*kind, seed)
+                files[f"{above}{name}/{i}.png"] = stored(*kind, seed)
     images = len(files)
-    others = draw(st.lists(st.sampled_from(["readme.md", "Thumbs.db", "@eaDir/1.jpg", "happy/notes.txt", ".hidden", "labels.csv"]), unique=True))
+    others = draw(st.lists(st.sampled_from(OTHERS), unique=True))
     for name in others: files[name] = b"name,label\n"
     wrap = draw(st.sampled_from(["", "data/", "archive/faces/"]))
     return {wrap + name: data for name, data in files.items()}, images, len(classes), len(others)
 
 
-@pytest.mark.parametrize("make, name", [(as_folder, "x"), (as_zip, "x.zip"), (as_tar, "x.tar.gz")], ids=["folder", "zip", "tar"])
+@in_every_form
 def test_sound_trees_are_read_and_every_file_is_accounted_for(make, name):
     @inputs(12)
     @given(sound_trees())
@@ -191,17 +214,21 @@ def test_sound_trees_are_read_and_every_file_is_accounted_for(make, name):
             (Path(place)/"x").mkdir()
             source = make(Path(place)/name, files)
             report = read_images(DataConfig(source=str(source), size=8)).report
-            assert sum(sum(n.values()) for n in report["found"].values()) == images and len(report["classes"]) == classes
+            assert sum(sum(n.values()) for n in report["found"].values()) == images
+            assert len(report["classes"]) == classes
             folders = make is as_folder       # a folder of the system counts as one entry there
             left_out = sum(sum(facts["endings"].values()) for facts in report["left_out"].values())
             assert left_out == others and (folders or left_out == len(files) - images)
     check()
 
 
-cells = st.one_of(st.sampled_from(["0", "3", "6", "7", "9", "happy", "", "Training", "PublicTest", "1 2 3 4", "1 2 3", "256 0 0 0", "-1 0 0 0",
-                                   "1  2 3 4 ", "é", "\"", "\n", "a\0b", "1e3", "٣", "²", "99999999999999999999 1 1 1"]), st.text(max_size=5))
-heads = st.sampled_from(["emotion,pixels,Usage", "emotion,pixels", "emotion, Usage, pixels", "pixels,emotion", "pixels", "emotion", "", "a,b,c",
-                         "emotion,pixels,emotion", "EMOTION,Pixels", "\ufeffemotion,pixels", "emotion;pixels"])
+CELLS = ["0", "3", "6", "7", "9", "happy", "", "Training", "PublicTest", "1 2 3 4", "1 2 3", "256 0 0 0",
+         "-1 0 0 0", "1  2 3 4 ", "é", "\"", "\n", "a\0b", "1e3", "٣", "²", "99999999999999999999 1 1 1"]
+HEADS = ["emotion,pixels,Usage", "emotion,pixels", "emotion, Usage, pixels", "pixels,emotion", "pixels",
+         "emotion", "", "a,b,c", "emotion,pixels,emotion", "EMOTION,Pixels", "\ufeffemotion,pixels",
+         "emotion;pixels"]
+cells = st.one_of(st.sampled_from(CELLS), st.text(max_size=5))
+heads = st.sampled_from(HEADS)
 
 
 @st.composite
@@ -210,23 +237,33 @@ def tables(draw):
     if draw(st.booleans()):
         rows = [[str(c), " ".join(str((7 * i + 3 * j + c) % 256) for j in range(4)), u]
                 for i, u in enumerate(["Training"] * 8 + ["PublicTest"] * 4) for c in (0, 3)]
-        for _ in range(draw(st.integers(0, 2))): rows[draw(st.integers(0, len(rows) - 1))][draw(st.integers(0, 2))] = draw(cells)
+        for _ in range(draw(st.integers(0, 2))):
+            cell = draw(cells)
+            row = draw(st.integers(0, len(rows) - 1))
+            rows[row][draw(st.integers(0, 2))] = cell
         head = "emotion,pixels,Usage"
     else:
         head, rows = draw(heads), draw(st.lists(st.lists(cells, max_size=4), max_size=6))
     separator = draw(st.sampled_from([",", ",", ";", "\t"]))
     end = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
     text = end.join([head.replace(",", separator), *(separator.join(row) for row in rows)])
-    return text.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-32"])), "replace")
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-32"]))
+    return text.encode(encoding, "replace")
+
+
+TABLE_NAMES = ["train.csv", "test.csv", "fer2013.csv", "x.tsv", "data/val.csv"]
+TABLE_SOURCES = {"csv": "fer2013.csv", "zip": "x.zip", "gz": "fer.csv.gz", "folder": "x"}   # kind -> its name
 
 
 def test_random_tables(seen):
     @inputs(150)
-    @given(st.lists(tables(), min_size=1, max_size=2), st.sampled_from(["csv", "zip", "gz", "folder"]), st.booleans(),
-           st.lists(st.sampled_from(["train.csv", "test.csv", "fer2013.csv", "x.tsv", "data/val.csv"]), min_size=2, max_size=2, unique=True))
+    @given(st.lists(tables(), min_size=1, max_size=2),
+           st.sampled_from(["csv", "zip", "gz", "folder"]),
+           st.booleans(),
+           st.lists(st.sampled_from(TABLE_NAMES), min_size=2, max_size=2, unique=True))
     def check(data, kind, skip_bad, names):
         with tempfile.TemporaryDirectory() as place:
-            source = Path(place)/{"csv": "fer2013.csv", "zip": "x.zip", "gz": "fer.csv.gz", "folder": "x"}[kind]
+            source = Path(place)/TABLE_SOURCES[kind]
             if kind == "csv": source.write_bytes(data[0])
             elif kind == "gz": source.write_bytes(gzip.compress(data[0]))
             elif kind == "zip": as_zip(source, dict(zip(names, data)))
@@ -238,13 +275,18 @@ def test_random_tables(seen):
     assert seen["sentence"] > 0
 
 
+ARRAY_NAMES = ["images", "labels", "x_train", "y_train", "x_test", "y_test", "split", "classes", "names",
+               "train_images"]
+
+
 @st.composite
 def npz_files(draw):
     "Arrays under many names, shapes and types."
     n = draw(st.integers(0, 30))
-    shapes = st.sampled_from([(n, 4, 4), (n, 4, 4, 3), (n, 1, 4, 4), (n, 16), (n,), (n, 1), (), (n, 3, 2), (0,), (n, 2, 2, 2, 2)])
+    shapes = st.sampled_from([(n, 4, 4), (n, 4, 4, 3), (n, 1, 4, 4), (n, 16), (n,), (n, 1), (), (n, 3, 2),
+                              (0,), (n, 2, 2, 2, 2)])
     types = st.sampled_from(["u1", "f4", "i8", "?", "U3", "S2", "c8", "M8[s]", "u2"])
-    names = st.sampled_from(["images", "labels", "x_train", "y_train", "x_test", "y_test", "split", "classes", "names", "train_images"])
+    names = st.sampled_from(ARRAY_NAMES)
     arrays = {}
     for name in draw(st.lists(names, min_size=1, max_size=6, unique=True)):
         rng = np.random.default_rng(draw(st.integers(0, 99)))
@@ -268,14 +310,17 @@ def test_random_arrays(seen):
     assert seen["sentence"] > 0 and seen["table"] > 0
 
 
-STARTS = [b"", b"PK\3\4", b"PK\5\6", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"Rar!", b"7z\xbc\xaf", b"\x89PNG\r\n", b"\x93NUMPY\1\0v\0{",
-          b"emotion,pixels\n", b"\xff\xfe", b"\xef\xbb\xbf", b"\x80\x04", b"%PDF", b"\x89HDF"]
+STARTS = [b"", b"PK\3\4", b"PK\5\6", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"Rar!", b"7z\xbc\xaf",
+          b"\x89PNG\r\n", b"\x93NUMPY\1\0v\0{", b"emotion,pixels\n",
+          b"\xff\xfe", b"\xef\xbb\xbf", b"\x80\x04", b"%PDF", b"\x89HDF"]
 
 
 def archive_bytes(kind):
     "A sound small archive."
-    files = {f"{s}/{c}/{i}.png": stored("PNG", "L", hash((k, j, i)) % 9999) for k, s in enumerate(("train", "test"))
-             for j, c in enumerate("ab") for i in range(4)}
+    files = {f"{s}/{c}/{i}.png": stored("PNG", "L", hash((k, j, i)) % 9999)
+             for k, s in enumerate(("train", "test"))
+             for j, c in enumerate("ab")
+             for i in range(4)}
     with tempfile.TemporaryDirectory() as place:
         path = Path(place)/"x"
         if kind == "zip": return as_zip(path, files).read_bytes()
@@ -287,8 +332,10 @@ ARCHIVES = [archive_bytes(kind) for kind in ("zip", "tar", "gz", "bz2", "xz")]
 
 
 def test_random_bytes_and_spoilt_archives(seen):
+    random_bytes = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_size=600))
+
     @inputs(250)
-    @given(st.one_of(st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_size=600)), spoilt(st.sampled_from(ARCHIVES))),
+    @given(st.one_of(random_bytes, spoilt(st.sampled_from(ARCHIVES))),
            st.sampled_from(["x.zip", "x.csv", "x.tar.gz", "x.npz", "x", "x.tsv"]))
     def check(data, name):
         with tempfile.TemporaryDirectory() as place:

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
+from ..class_names import columns, pad, short_names
 from ..config import DataConfig, RunConfig, UserError, check_config, closest
 from .datasets import array_contents, dataset_contents
 from .pixels import open_image
@@ -204,17 +205,19 @@ def make_image_set(read: SourceImages, cfg: DataConfig) -> ImageSet:
 # %% ../../nbs/17_data.images.ipynb #d9b1f460
 def count_table(r: dict) -> list[str]:  # lines
     "The images of each class in each split, found and used, from what `data_report` returns."
-    columns = [("found " + s, n) for s, n in r["found"].items()]
-    columns += [("used " + s, n) for s, n in r["counts"].items()]
-    if any(r["dropped"].values()): columns.append(("leak dropped", r["dropped"]))
-    if any(r["limited"].values()): columns.append(("over limit", r["limited"]))
-    titles, counts = [t.split() for t, _ in columns], [n for _, n in columns]
+    counts = [("found " + s, n) for s, n in r["found"].items()]
+    counts += [("used " + s, n) for s, n in r["counts"].items()]
+    if any(r["dropped"].values()): counts.append(("leak dropped", r["dropped"]))
+    if any(r["limited"].values()): counts.append(("over limit", r["limited"]))
+    titles, numbers = [t.split() for t, _ in counts], [n for _, n in counts]
+    shown = short_names(r["classes"], 24)
     lines = [["", *(t[0] for t in titles)], ["class", *(t[1] for t in titles)]]
-    lines += [[c[:24], *(str(n.get(c, 0)) for n in counts)] for c in r["classes"]]
-    lines += [["total", *(str(sum(n.values())) for n in counts)]]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return ["  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:]))])
-            for line in lines]
+    lines += [[shown[c], *(str(n.get(c, 0)) for n in numbers)] for c in r["classes"]]
+    lines += [["total", *(str(sum(n.values())) for n in numbers)]]
+    widths = [max(map(columns, cells)) for cells in zip(*lines)]
+    def aligned(line): return [pad(line[0], widths[0])] + [pad(cell, w, right=True)
+                                                          for cell, w in zip(line[1:], widths[1:])]
+    return ["  ".join(aligned(line)) for line in lines]
 
 # %% ../../nbs/17_data.images.ipynb #4f7e83a9
 def first_names(

@@ -28,7 +28,8 @@ _SPLIT_WORDS = {
 _SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words.split()}
 _COMPANIONS = set(
     "set sets data dataset datasets image images img imgs picture pictures pic pics photo photos face faces "
-    "folder dir split splits sample samples part jpg jpeg png raw full final new 集 データ セット 데이터".split())
+    "folder dir split splits sample samples part jpg jpeg png raw full final new "
+    "集 データ セット 데이터".split())
 
 # %% ../../nbs/10_data.layouts.ipynb #ea1d151e
 def words_of(name: str) -> list[str]:  # in lower case
@@ -71,8 +72,8 @@ def resolve_splits(
     "The split that each name means beside the others; `UserError` where two claim the same one."
     meant = {name: split_of(name) for name in names}
     meant = {name: split for name, split in meant.items() if split}
-    kinds = set(meant.values())
-    swap = {"public": "val" if "test" in kinds else "test", "eval": "val" if "test" in kinds else "test"}
+    beside_test = "val" if "test" in meant.values() else "test"
+    swap = {"public": beside_test, "eval": beside_test}
     meant = {name: swap.get(split, split) for name, split in meant.items()}
     for split in ("train", "val", "test"):
         same = sorted(name for name, s in meant.items() if s == split)
@@ -86,7 +87,8 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     "A few names for a sentence: 'a', 'b' and 3 more."
     names = [f"'{printable(n)[:60]}'" for n in names]
     if len(names) > most: return f"{', '.join(names[:most - 1])} and {len(names) - most + 1} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    if len(names) < 2: return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 # %% ../../nbs/10_data.layouts.ipynb #d78727cd
 def loose_splits(names: list[str]) -> dict[str, str]:  # name -> split; {} where not all of them name one
@@ -96,8 +98,9 @@ def loose_splits(names: list[str]) -> dict[str, str]:  # name -> split; {} where
     for name in names:
         plain = "".join(words_of(name))
         found[name] = next((_SPLIT_OF[w] for w in words if plain.startswith(w) or plain.endswith(w)), "")
-    complete = all(found.values()) and "train" in found.values() and len(set(found.values())) == len(names) > 1
-    return found if complete else {}
+    splits = set(found.values())
+    one_each = len(splits) == len(names) > 1
+    return found if one_each and "train" in splits and "" not in splits else {}
 
 # %% ../../nbs/10_data.layouts.ipynb #457d437e
 def class_name(folder: str) -> str:
@@ -116,7 +119,9 @@ def check_class_names(
     splits = {}
     for split, name in found: splits.setdefault(name, set()).add(split)
     spelled = {}
-    for name in sorted(splits): spelled.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()).strip(), []).append(name)
+    for name in sorted(splits):
+        plain = re.sub(r"[\s_-]+", " ", name.casefold()).strip()
+        spelled.setdefault(plain, []).append(name)
     for names in spelled.values():
         if len(names) < 2 or splits[names[0]] == splits[names[1]]: continue
         raise UserError(f"{source}: the classes {listed(names)} differ only in case or spaces, and not every "
@@ -158,45 +163,52 @@ def unwrap_splits(
     folders: Iterable[Folder],  # below the wrapping folders
     splits: dict[str, str],     # top folder -> split
 ) -> dict[Folder, Folder]:      # folder -> the same without such a wrapping folder
-    "Take off a single folder between a split and its classes, where all splits have one or it repeats the split."
+    "Take off a single folder between splits and classes, where all splits have one or it repeats the split."
     inside = {top: {f[1:] for f in folders if f[0] == top} for top in splits}
     only = {top: parts for top, parts in inside.items()
             if len({f[0] for f in parts if f}) == 1 and all(len(f) > 1 for f in parts)}
-    again = {top for top in only if split_of(next(iter(only[top]))[0]) == split_of(top)}
+    below = {top: next(iter(parts))[0] for top, parts in only.items()}
+    again = {top for top, name in below.items() if split_of(name) == split_of(top)}
     wrapped = set(only) if len(only) == len(splits) else again
     if not wrapped: return {f: f for f in folders}
-    shorter = {f: (f[0], *f[2:]) if f[0] in wrapped else f for f in folders}
+    shorter = {f: f for f in folders}
+    for folder in folders:
+        if folder[0] in wrapped: shorter[folder] = folder[0], *folder[2:]
     further = unwrap_splits(set(shorter.values()), splits)
     return {f: further[short] for f, short in shorter.items()}
 
-# %% ../../nbs/10_data.layouts.ipynb #78ac3f0f
-_PARTS = set("images image imgs img labels label annotations annotation annots groundtruth gt bboxes jpegimages "
-             "xml json".split())
+# %% ../../nbs/10_data.layouts.ipynb #997c17d0
+_PARTS = set(
+    "images image imgs img labels label annotations annotation annots groundtruth gt bboxes jpegimages "
+    "xml json".split())
 
 # %% ../../nbs/10_data.layouts.ipynb #c2d6149b
 def check_parts(classes: Iterable[str], source) -> None:
     "`UserError` where the folders that should be classes are parts of a data set for another task."
     parts = sorted(c for c in classes if "".join(words_of(c)) in _PARTS)
     if not parts: return
-    raise UserError(f"{source}: {listed(parts)} would be taken for classes but look like parts of a data set; "
-                    "sort the images into <class>/ or train/<class>/.")
+    raise UserError(f"{source}: {listed(parts)} would be taken for classes but look like parts of a data "
+                    "set; sort the images into <class>/ or train/<class>/.")
 
 # %% ../../nbs/10_data.layouts.ipynb #c4cd2404
 def check_subfolders(
     inside: dict[str, set[Folder]],  # class -> what lies below its folder; () for images directly in it
     source,
 ) -> None:
-    "`UserError` where the folders that should be classes hold folders that rather are the classes, or splits."
+    "`UserError` where the folders of classes hold folders that rather are the classes, or splits."
     below = {name: {f[0] for f in parts if f} for name, parts in inside.items()}
     splits = sorted({b for names in below.values() for b in names if split_of(b)})
     if splits:
-        raise UserError(f"{source}: {listed(sorted(inside))} hold folders called {listed(splits)} beside or above "
-                        "others; this is no layout that can be read, use <class>/, train/<class>/ or <class>/train/.")
+        raise UserError(f"{source}: {listed(sorted(inside))} hold folders called {listed(splits)} beside or "
+                        "above others; this is no layout that can be read, use <class>/, train/<class>/ or "
+                        "<class>/train/.")
     if len(inside) < 2 or any(() in parts for parts in inside.values()): return
-    shared, times = Counter(b for names in below.values() for b in names).most_common(1)[0]
+    counts = Counter(b for names in below.values() for b in names)
+    shared, times = counts.most_common(1)[0]
     if times <= len(inside) / 2: return
-    raise UserError(f"{source}: most of {listed(sorted(inside))} hold a folder '{printable(shared)}', so either "
-                    "could be the classes; give one of these folders, or sort the images into <class>/.")
+    raise UserError(f"{source}: most of {listed(sorted(inside))} hold a folder '{printable(shared)}', so "
+                    "either could be the classes; give one of these folders, or sort the images into "
+                    "<class>/.")
 
 # %% ../../nbs/10_data.layouts.ipynb #2e5e57a1
 def check_class_folders(
@@ -208,8 +220,8 @@ def check_class_folders(
     flat = sorted(top for top in tops if not any(f[0] == top and len(f) > 1 for f in folders))
     if not flat: return
     verb = "holds" if len(flat) == 1 else "hold"
-    raise UserError(f"{source}: {listed(flat)} {verb} images but no class folders, so their classes are unknown; "
-                    f"sort them into {printable(flat[0])}/<class>/, or move them out of the source.")
+    raise UserError(f"{source}: {listed(flat)} {verb} images but no class folders, so their classes are "
+                    f"unknown; sort them into {printable(flat[0])}/<class>/, or move them out of the source.")
 
 # %% ../../nbs/10_data.layouts.ipynb #08eae3d7
 def split_first(
@@ -253,11 +265,11 @@ def class_only(
 def splits_among(folders: Iterable[Folder], source) -> dict[str, str]:  # top folder -> split
     "Which of the top folders are splits; none where they are classes."
     tops = sorted({f[0] for f in folders})
+    splits = resolve_splits(tops, source)
     loose = loose_splits(tops)
-    splits = resolve_splits(tops, source) if not loose or any(map(split_of, tops)) else loose
     if len(loose) > len(splits): splits = loose
-    flat = {f[0] for f in folders if len(f) == 1} - {f[0] for f in folders if len(f) > 1}
-    is_class = len(splits) == 1 and set(splits) <= flat and len(tops) > 2 and set(tops) <= flat
+    no_subfolders = all(len(f) == 1 for f in folders)
+    is_class = len(splits) == 1 and len(tops) > 2 and no_subfolders
     return {} if is_class else splits
 
 # %% ../../nbs/10_data.layouts.ipynb #b4182ca1
@@ -271,9 +283,11 @@ def find_layout(
     if not inside:
         raise UserError(f"{source} holds images but no class folders, so their classes are unknown; "
                         "sort them into <class>/ or train/<class>/.")
-    above, copies = first(folders, depth)[:depth], repeated_tree(inside)
+    above = first(folders, depth)[:depth]
+    copies = repeated_tree(inside)
     if copies:
-        rest = find_layout(Counter({f: n for f, n in folders.items() if f[depth:] not in copies}), source)
+        others = Counter({f: n for f, n in folders.items() if f[depth:] not in copies})
+        rest = find_layout(others, source)
         repeats = {above + f: above + g for f, g in copies.items()}
         return Layout(rest.places, rest.text, repeats)
     splits = splits_among(set(inside), source)
@@ -297,7 +311,9 @@ def layout_text(
 ) -> str:
     "The layout for the data facts."
     around = f", inside {printable('/'.join(wrapping))}/" if wrapping else ""
-    if not splits: return ("<class>/<split>/" if has_splits else "<class>/") + around
+    if not splits:
+        pattern = "<class>/<split>/" if has_splits else "<class>/"
+        return pattern + around
     ordered = sorted(splits.items(), key=lambda pair: ("train", "val", "test").index(pair[1]))
     named = [f"{printable(top)}/<class>/ is {split}" for top, split in ordered]
     return ", ".join(named) + around

@@ -22,7 +22,7 @@ _MOST_PIXELS = 50_000_000
 # %% ../../nbs/12_data.pixels.ipynb #f350e0de
 @cache
 def image_formats() -> tuple[str, ...]:
-    "The formats that may be read, as far as Pillow has them here; those that call other programs are not among them."
+    "The formats that may be read, as far as Pillow has them here; none of them calls another program."
     wanted = "JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "DIB", "TGA", "ICO"
     Image.init()
     return tuple(name for name in wanted if name in Image.OPEN)
@@ -100,8 +100,10 @@ def drops_bits(image: Image.Image) -> bool:
     tile = getattr(image, "tile", None)
     if image.mode[0] in "IF" or not tile: return False
     args = tile[0][3]
-    raw = args if isinstance(args, str) else args[0] if isinstance(args, tuple) and args else ""
-    return ";16" in str(raw)
+    raw = ""             # how the pixels are stored, such as 'RGB;16B'
+    if isinstance(args, str): raw = args
+    if isinstance(args, tuple) and args: raw = str(args[0])
+    return ";16" in raw
 
 # %% ../../nbs/12_data.pixels.ipynb #66431587
 def background_colour(name: str) -> tuple[int, int, int]:
@@ -109,12 +111,13 @@ def background_colour(name: str) -> tuple[int, int, int]:
     try: return ImageColor.getrgb(name)[:3]
     except (ValueError, AttributeError): pass
     hint = closest(str(name), list(ImageColor.colormap))
-    raise UserError(f"data.background is '{printable(str(name))}'; give a colour such as white or #808080{hint}")
+    raise UserError(f"data.background is '{printable(str(name))}'; "
+                    f"give a colour such as white or #808080{hint}")
 
 # %% ../../nbs/12_data.pixels.ipynb #d75a6bd7
 def has_alpha(image: Image.Image) -> bool:
     "Whether pixels of an image may be transparent."
-    return image.mode[-1] in "Aa" and image.mode != "LAB" or "transparency" in image.info
+    return image.mode[-1] in "Aa" or "transparency" in image.info
 
 # %% ../../nbs/12_data.pixels.ipynb #27cc2851
 def on_background(
@@ -127,6 +130,9 @@ def on_background(
     base = Image.new("RGBA", rgba.size, (*background, 255))
     return Image.alpha_composite(base, rgba).convert("RGB"), True
 
+# %% ../../nbs/12_data.pixels.ipynb #c21b2d4d
+_COUNTED = "transparent", "deep", "colour_16_bits", "several_frames"     # kinds of images
+
 # %% ../../nbs/12_data.pixels.ipynb #98bac4a8
 @dataclass
 class Decoder:
@@ -136,8 +142,7 @@ class Decoder:
     background: tuple[int, int, int] = (255, 255, 255)   # behind transparent pixels
     find_range: Callable | None = None                   # gives the range of all images with more than 8 bits
     range: ValueRange | None = None                      # that range, once it is known
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(
-        ("transparent", "deep", "colour_16_bits", "several_frames"), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
     brightest: int = 0                                   # of the colour images with 16 bits
 
     @property
@@ -155,7 +160,8 @@ class Decoder:
         if has_alpha(image):
             image, transparent = on_background(image, self.background)
             self.counts["transparent"] += transparent
-        pixels = np.asarray(image if image.mode == self.mode else image.convert(self.mode))
+        if image.mode != self.mode: image = image.convert(self.mode)
+        pixels = np.asarray(image)
         if drops: self.saw_colour(pixels)
         return pixels
 
@@ -166,13 +172,16 @@ class Decoder:
             self.range = self.find_range() if self.find_range else ValueRange()
             self.range.add(values)
         self.counts["deep"] += 1
-        return self.grey(scaled(values, self.range.white(self.source)), values == image.info.get("transparency"))
+        pixels = scaled(values, self.range.white(self.source))
+        hidden = values == image.info.get("transparency")
+        return self.grey(pixels, hidden)
 
     def grey(self, pixels: np.ndarray, hidden) -> np.ndarray:
         "Grey pixels as the set is used, with the background where they are hidden."
-        if np.any(hidden): self.counts["transparent"] += 1
         if self.channels == 3: pixels = np.repeat(pixels[..., None], 3, 2)
-        if np.any(hidden): pixels[hidden] = self.background if self.channels == 3 else grey_of(self.background)
+        if not np.any(hidden): return pixels
+        self.counts["transparent"] += 1
+        pixels[hidden] = self.background if self.channels == 3 else grey_of(self.background)
         return pixels
 
     def saw_colour(self, pixels: np.ndarray) -> None:
@@ -185,7 +194,8 @@ def upright(image: Image.Image) -> Image.Image:
     "The image turned as its camera says; metadata that cannot be read turn nothing."
     if "exif" not in image.info: return image
     try: return ImageOps.exif_transpose(image)
-    except (ValueError, TypeError, KeyError, IndexError, SyntaxError, OverflowError, ZeroDivisionError): return image
+    except (ValueError, TypeError, KeyError, IndexError, SyntaxError, OverflowError, ZeroDivisionError):
+        return image
 
 # %% ../../nbs/12_data.pixels.ipynb #778a683d
 def scaled(values: np.ndarray, white: float) -> np.ndarray:  # uint8, the same shape
@@ -203,11 +213,12 @@ def from_lab(image: Image.Image) -> Image.Image:
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
 
-# %% ../../nbs/12_data.pixels.ipynb #5ac49679
+# %% ../../nbs/12_data.pixels.ipynb #3fda8fd9
 def check_decoder(decoder: Decoder) -> None:
-    "`UserError` when the colour images of a set used fewer than 16 bits, so that too little was kept of them."
-    if not decoder.counts["colour_16_bits"] or decoder.brightest >= 128: return
-    raise UserError(f"{decoder.source} holds {decoder.counts['colour_16_bits']} colour images with 16 bits of which "
+    "`UserError` when colour images of a set used fewer than 16 bits, so that too little was kept of them."
+    number = decoder.counts["colour_16_bits"]
+    if not number or decoder.brightest >= 128: return
+    raise UserError(f"{decoder.source} holds {number} colour images with 16 bits of which "
                     f"the upper 8 hold values up to {decoder.brightest} only, so they would be nearly black; "
                     "save them as 8 bits.")
 
@@ -218,7 +229,8 @@ def decode(
     background: str = "white",
 ) -> np.ndarray:        # uint8, (H, W) for grey or (H, W, 3) for RGB
     "Decode one image as a set of its own; a damaged one raises what the decoder raises."
-    with quiet_pillow(): return Decoder("the image", channels, background_colour(background))(data)
+    decoder = Decoder("the image", channels, background_colour(background))
+    with quiet_pillow(): return decoder(data)
 
 # %% ../../nbs/12_data.pixels.ipynb #6929c530
 def resize(
@@ -228,7 +240,8 @@ def resize(
     "Cut the centred square and resize it with an antialiasing filter."
     if pixels.shape[:2] != (size, size):
         image = Image.fromarray(pixels)
-        if image.width != image.height: image = ImageOps.fit(image, (min(image.size),) * 2)
+        side = min(image.size)
+        if image.width != image.height: image = ImageOps.fit(image, (side, side))
         pixels = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -240,10 +253,13 @@ def image_stack(array, source) -> np.ndarray:  # (N, H, W), (N, H, W, 3) or (N, 
     if array.dtype.kind not in "buif" or not array.size:
         raise UserError(f"{source}: images are an array of {array.dtype} with the shape {shape}; "
                         "give numbers, at least one image.")
-    if array.ndim == 2 and math.isqrt(shape[1]) ** 2 == shape[1]: array = array.reshape(len(array), math.isqrt(shape[1]), -1)
-    elif array.ndim == 4 and shape[-1] not in (1, 3, 4) and shape[1] in (1, 3, 4): array = np.moveaxis(array, 1, -1)
+    if array.ndim == 2 and math.isqrt(shape[1]) ** 2 == shape[1]:
+        array = array.reshape(len(array), math.isqrt(shape[1]), -1)
+    elif array.ndim == 4 and shape[-1] not in (1, 3, 4) and shape[1] in (1, 3, 4):
+        array = np.moveaxis(array, 1, -1)
     if array.ndim == 4 and array.shape[-1] == 1: array = array[..., 0]
-    if array.ndim == 3 or array.ndim == 4 and array.shape[-1] in (3, 4): return array
+    if array.ndim == 3: return array
+    if array.ndim == 4 and array.shape[-1] in (3, 4): return array
     raise UserError(f"{source}: images have the shape {shape}; give (N, H, W), (N, H, W, C) or (N, C, H, W) "
                     "with 1, 3 or 4 channels.")
 
@@ -265,12 +281,14 @@ def to_bytes(
         for array in arrays: found.add(array)
         white = found.white(source)
     except (UserError, ValueError) as e:
-        raise UserError(f"{str(e).split(';')[0].rstrip('.')}; say which values are black and white "
-                        "with value_range, such as (-1, 1).") from None
+        reason = str(e).split(";")[0].rstrip(".")
+        raise UserError(f"{reason}; say which values are black and white with value_range, "
+                        "such as (-1, 1).") from None
     return [scaled(a, white) for a in arrays]
 
 # %% ../../nbs/12_data.pixels.ipynb #f907da83
 def decode_failure(error: Exception) -> str:
     "Why an image does not decode, in a few words."
     if isinstance(error, UnidentifiedImageError): return "unknown kind of file"
-    return printable(getattr(error, "strerror", None) or str(error)) or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error)
+    return printable(text) or type(error).__name__

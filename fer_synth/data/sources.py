@@ -203,6 +203,12 @@ def find_tables(members: Members, files: Files, source) -> Tables:
         raise UserError(f"{source}: a table cannot be read ({e}); fetch it again.") from None
     return choose_tables(heads, source)
 
+# %% ../../nbs/13_data.sources.ipynb #20109a82
+_UNPACK = dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"), "unpack it, or give its path")
+_FROM_PYTHON = dict.fromkeys((".parquet", ".arrow", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".tfrecord"),
+                             "read it in Python and use ImageSet.from_arrays or ImageSet.from_dataset")
+_OTHER_DATA = {**_UNPACK, **_FROM_PYTHON, ".npz": "give the path of that file"}
+
 # %% ../../nbs/13_data.sources.ipynb #8665b321
 def no_images(
     files: Files,
@@ -213,6 +219,9 @@ def no_images(
     "The sentence for a source that holds nothing to read."
     if files.unreadable:
         return f"{source} holds only pictures of kinds that are not read; convert them to PNG."
+    for name in files.others:
+        advice = _OTHER_DATA.get(PurePosixPath(name).suffix.lower())
+        if advice: return f"{source} holds no images but {listed([name])}; {advice}."
     if len(members.names) == len(files.tables) == 1: return missing_column(members, files.tables[0])
     unread = "".join(f" ({name} was not read: {why})" for name, why in list(tables.unused.items())[:2])
     return (f"{source} holds no images and no FER2013 table{unread}; it needs pictures such as "

@@ -49,12 +49,15 @@ def read_head(members: Members, file: str) -> Head:
     "Look at the beginning of a table."
     with members.open(file) as f: start = f.read(1 << 16)
     mark = next((m for m in _MARKS if start.startswith(m)), b"")
-    encoding = _MARKS.get(mark) or guess_encoding(start[:start.rfind(b"\n") + 1] or start)
-    text = start[len(mark):].decode("utf-8" if encoding == "ascii" else encoding, "replace")
+    whole_lines = start[:start.rfind(b"\n") + 1]
+    encoding = _MARKS.get(mark) or guess_encoding(whole_lines or start)
+    if encoding == "ascii": encoding = "utf-8"
+    text = start[len(mark):].decode(encoding, "replace")
     line = re.split(r"[\r\n]", text, maxsplit=1)[0]
-    def cells(separator): return tuple(cell.strip().strip('"').strip().lower() for cell in line.split(separator))
+    def cells(separator):
+        return tuple(cell.strip().strip('"').strip().lower() for cell in line.split(separator))
     separator = max(_SEPARATORS, key=lambda s: ("pixels" in cells(s), len(cells(s))))
-    return Head(file, cells(separator), separator, "utf-8" if encoding == "ascii" else encoding, len(mark))
+    return Head(file, cells(separator), separator, encoding, len(mark))
 
 # %% ../../nbs/11_data.tables.ipynb #a9558df9
 def parse_pixels(
@@ -118,8 +121,8 @@ def emotion_class(
     code = re.fullmatch(r"(\d{1,3})(\.0+)?", text, re.ASCII)
     wrong = f"{where} has the emotion '{printable(text)[:20]}'; it must be "
     if bool(code) != coded or not text:
-        raise UserError(wrong + ("a code from 0 to 7, as in the first row." if coded
-                                 else "the name of a class, as in the first row."))
+        kind = "a code from 0 to 7" if coded else "the name of a class"
+        raise UserError(f"{wrong}{kind}, as in the first row.")
     if not coded: return class_name(text), ""
     number = int(code[1])
     if number < len(_CODES): return _CODES[number], ""
@@ -142,22 +145,27 @@ def parse_rows(
     opener: Callable,    # opens the file once more, for the pixels
 ) -> TableRows:
     "All rows of a table, without their pixels."
-    emotion, pixels = head.columns.index("emotion"), head.columns.index("pixels")
+    emotion = head.columns.index("emotion")
+    pixels = head.columns.index("pixels")
     usage = head.columns.index("usage") if "usage" in head.columns else None
-    found, lengths, unknown, end, coded = [], Counter(), {}, read[0], None
+    found, lengths, unknown = [], Counter(), {}
+    coded = None         # whether emotions are codes, once the first row has told
+    end = read[0]        # of the row before
     for row in rows:
         start, end = end, read[0]
         if not row: continue
         where = f"{head.name} row {rows.line_num}"
         if len(row) != len(head.columns):
-            raise UserError(f"{where} has {len(row)} cells, the first line {len(head.columns)}; repair that row.")
+            raise UserError(f"{where} has {len(row)} cells, the first line {len(head.columns)}; "
+                            "repair that row.")
         if coded is None: coded = row[emotion].strip()[:1].isdigit()
         label, problem = emotion_class(row[emotion], coded, where)
         if problem: unknown.setdefault(label, problem)
         split = "all" if usage is None else sys.intern(row[usage].strip().lower())
         found.append((split, sys.intern(label), where, (start, end)))
         lengths[row[pixels].strip().count(" ") + 1] += 1
-    return TableRows(head, found, CsvPixels(opener, head, pixel_count(lengths, head.name)), unknown)
+    images = CsvPixels(opener, head, pixel_count(lengths, head.name))
+    return TableRows(head, found, images, unknown)
 
 # %% ../../nbs/11_data.tables.ipynb #71ae994f
 def pixel_count(
@@ -169,8 +177,8 @@ def pixel_count(
     count = lengths.most_common(1)[0][0]
     side = math.isqrt(count)
     if side * side == count or len(lengths) > 1: return side * side
-    raise UserError(f"{name} has {count} pixels in every row, which is no square image; only square grey images "
-                    "can be read from a table.")
+    raise UserError(f"{name} has {count} pixels in every row, which is no square image; only square grey "
+                    "images can be read from a table.")
 
 # %% ../../nbs/11_data.tables.ipynb #d8a5238b
 def read_rows(
@@ -178,7 +186,8 @@ def read_rows(
     head: Head,
 ) -> TableRows:
     "The rows of one table; `UserError` names the row that cannot be read."
-    opener, read = partial(members.open, head.file), [head.mark]
+    opener = partial(members.open, head.file)
+    read = [head.mark]
     with opener() as file, long_cells():
         file.read(head.mark)
         lines = count_bytes(io.TextIOWrapper(file, head.encoding, newline=""), read, head.encoding)
@@ -188,13 +197,14 @@ def read_rows(
             return parse_rows(rows, head, read, opener)
         except (csv.Error, UnicodeDecodeError) as e:
             row = rows.line_num + 1
-            raise UserError(f"{head.name} is not a readable CSV file (row {row}: {e}); fetch it again.") from None
+            raise UserError(f"{head.name} is not a readable CSV file (row {row}: {e}); "
+                            "fetch it again.") from None
 
 # %% ../../nbs/11_data.tables.ipynb #dc2e2089
 @dataclass(frozen=True)
 class Tables:
     "Which tables of a source are read."
-    used: dict[Head, str]     # head -> its split: 'usage' (each row names its own), 'all', 'train', 'val', 'test'
+    used: dict[Head, str]     # head -> 'train', 'val', 'test', 'all', or 'usage': each row names its split
     unused: dict[str, str]    # name -> why it is not read
 
 # %% ../../nbs/11_data.tables.ipynb #209b60e7
@@ -221,8 +231,9 @@ def choose_tables(
     splits = resolve_splits(set(stems.values()), source)
     unclear = sorted(h.name for h in good if stems[h] not in splits)
     if unclear or len(set(stems.values())) < len(good):
-        raise UserError(f"{source} holds the tables {listed(h.name for h in good)}, and it is not clear which "
-                        "split each of them is; call them train.csv, val.csv and test.csv, or give one of them.")
+        raise UserError(f"{source} holds the tables {listed(h.name for h in good)}, and it is not clear "
+                        "which split each of them is; call them train.csv, val.csv and test.csv, or give "
+                        "one of them.")
     return Tables({h: splits[stems[h]] for h in good}, unused)
 
 # %% ../../nbs/11_data.tables.ipynb #d747bd9c
@@ -251,13 +262,18 @@ def usage_splits(
                         "it must be Training, PublicTest or PrivateTest.")
     return splits
 
+# %% ../../nbs/11_data.tables.ipynb #e579699e
+_MEANINGS = {"usage": "split by its column Usage", "all": "one table without splits"}
+
 # %% ../../nbs/11_data.tables.ipynb #e024db66
 def tables_text(tables: Tables, counts: dict[str, int]) -> str:  # counts: rows of each used table, by name
     "The tables that were read, for the data facts."
     parts = []
     for head, split in tables.used.items():
-        meaning = {"usage": "split by its column Usage", "all": "one table without splits"}.get(split, f"is {split}")
-        odd = [_SEPARATORS[head.separator]] * (head.separator != ",") + [head.encoding] * (head.encoding != "utf-8")
+        meaning = _MEANINGS.get(split, f"is {split}")
+        odd = []
+        if head.separator != ",": odd.append(_SEPARATORS[head.separator])
+        if head.encoding != "utf-8": odd.append(head.encoding)
         inside = f" ({', '.join(odd)})" if odd else ""
         parts.append(f"{head.name}{inside} {meaning}, {counts[head.name]} rows")
     return "; ".join(parts)
