@@ -168,7 +168,8 @@ def check_config(
     if not 0 < data.val_share + data.test_share < 1:
         raise UserError("data.val_share and data.test_share add up to 1 or more; leave rows for training.")
     if data.dedup == "near" and not data.drop_leaks:
-        raise UserError("data.dedup is 'near' but data.drop_leaks is false, so copies would stay; change one.")
+        raise UserError("data.dedup is 'near' but data.drop_leaks is false, so copies would stay; "
+                        "change one of them.")
     check_thresholds(cfg.selection)
     if type(gan) is not family_settings(gan.family):
         raise UserError(f"gan.family is '{gan.family}', but these are the settings of {type(gan).__name__}; "

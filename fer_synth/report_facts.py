@@ -72,8 +72,8 @@ def near_facts(data: dict) -> list[str]:
     "The groups of near-duplicates, where they were looked for."
     near = data.get("near")
     if not near: return []
-    return [f"Near-duplicates: {near['groups']:,} groups with {near['images']:,} images, exact ones included; "
-            f"{near['across_splits']:,} of the groups reach across splits in the source."]
+    return [f"Near-duplicates: {near['groups']:,} groups with {near['images']:,} images, exact ones "
+            f"included; {near['across_splits']:,} of the groups reach across splits in the source."]
 
 # %% ../nbs/78_report_facts.ipynb #72c95a8d
 def source_sentences(data: dict) -> list[str]:
