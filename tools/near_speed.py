@@ -1,9 +1,10 @@
 """How long does the search for near-duplicates take, and how much memory?
 
-`python tools/near_speed.py [--images 1000000] [--source drawn]` makes images of 48 x 48 from those of a
-source. Each is a mix of two of them, so that hashes are as unevenly spread as those of real images; one in a
-hundred is a copy of another: saved as JPEG, brightened, moved by a pixel, or mirrored. It prints seconds for
-each part, the peak memory of the process, and the share of the copies that end in the group of their original.
+`python tools/near_speed.py [--images 1000000 --distance 12] [--source drawn]` makes images of 48 x 48 from
+those of a source. Each is a mix of two of them, so that hashes are as unevenly spread as those of real
+images; one in a hundred is a copy of another: saved as JPEG, brightened, moved by a pixel, or mirrored. It
+prints seconds for each part, the peak memory of the process, and the share of copies that are in the group of
+their original.
 """
 import argparse
 import io
@@ -17,7 +18,7 @@ from PIL import Image
 
 from fer_synth.config import DataConfig
 from fer_synth.data.load import load_images
-from fer_synth.data.near import SIDE, confirm, distinct, group_pairs, hash_all, propose, thumbnail
+from fer_synth.data.near import DISTANCE, SIDE, confirm, distinct, group_pairs, hash_all, propose, thumbnail
 
 
 def as_jpeg(x: np.ndarray) -> np.ndarray:
@@ -67,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=keep_lines)
     parser.add_argument("--images", type=int, default=36_000)
     parser.add_argument("--source", default="drawn", help="drawn, or a folder, a zip or a CSV file")
+    parser.add_argument("--distance", type=int, default=DISTANCE, help="bits in which two hashes may differ")
     options = parser.parse_args()
     base = np.asarray(load_images(DataConfig(source=options.source, size=48)).images)[:, 0]
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +79,7 @@ def main() -> None:
         clock(f"{len(first):,} different thumbnails")
         hashes, still = hash_all(thumbs, first)
         clock("hashes, features")
-        proposed = propose(hashes, still)
+        proposed = propose(hashes, still, options.distance)
         clock(f"{proposed.shape[1]:,} proposed pairs")
         pairs = confirm(thumbs, first, proposed)
         clock(f"{len(pairs.rows):,} confirmed pairs")

@@ -101,21 +101,21 @@ WINDOW = 16    # followers that each hash is compared with, in each order
 
 # %% ../../nbs/15_data.near.ipynb #04e7ae2e
 def similar_hashes(
-    hashes: np.ndarray,   # bool (M, 64)
-    orders: int = ORDERS,
-    window: int = WINDOW,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # rows of pairs, in parts; a pair may come several times
-    "Pairs of hashes that differ in at most `DISTANCE` bits and are neighbours in a sorted order."
+    hashes: np.ndarray,        # bool (M, 64)
+    distance: int = DISTANCE,  # bits in which two may differ
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # rows of pairs, for each order; a pair may come several times
+    "Pairs of hashes that differ in few bits and are neighbours in one of several sorted orders."
     rng = np.random.default_rng(0)
-    for _ in range(orders):
+    for _ in range(ORDERS):
         bits = np.packbits(hashes[:, rng.permutation(64)], axis=1)
         keys = np.ascontiguousarray(bits).view(">u8").ravel().astype(np.uint64)
         order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        for step in range(1, window + 1):
-            distance = np.bitwise_count(keys[step:] ^ keys[:-step])
-            at = np.flatnonzero(distance <= DISTANCE)
-            yield order[at], order[at + step]
+        keys, found = keys[order], []
+        for step in range(1, WINDOW + 1):
+            near = np.bitwise_count(keys[step:] ^ keys[:-step]) <= distance
+            found.append((order[:-step][near], order[step:][near]))
+        a, b = zip(*found)
+        yield np.concatenate(a), np.concatenate(b)
 
 # %% ../../nbs/15_data.near.ipynb #db149d75
 FIRST_LOOK = 0.55   # correlation without shifts below which a pair is given up
@@ -166,19 +166,20 @@ def first_look(
 
 # %% ../../nbs/15_data.near.ipynb #11d9a91a
 def propose(
-    hashes: np.ndarray,  # as `hash_all` returns them, bool (2 U, 64)
-    still: np.ndarray,   # the same, float16 (U, 100)
-) -> np.ndarray:         # first and second of each pair, and 1 where one is to be mirrored, int64 (3, M)
-    "Pairs that are worth a comparison over all shifts, each once."
-    n, found = len(still), [np.empty(0, np.int64)]
-    for x, y in similar_hashes(hashes):
+    hashes: np.ndarray,        # as `hash_all` returns them, bool (2 U, 64)
+    still: np.ndarray,         # the same, float16 (U, 100)
+    distance: int = DISTANCE,  # bits in which two hashes may differ
+) -> np.ndarray:               # first, second, and 1 where one is to be mirrored, int64 (3, M)
+    "Pairs that are worth a comparison over shifts, each once."
+    n, pairs = len(still), np.empty(0, np.int64)
+    for x, y in similar_hashes(hashes, distance):
         mirrored = (x >= n) != (y >= n)
         a, b = np.minimum(x % n, y % n), np.maximum(x % n, y % n)
-        keep = np.flatnonzero(a != b)
-        keep = keep[first_look(still, a[keep], b[keep], mirrored[keep])]
-        found.append((a[keep] * n + b[keep]) * 2 + mirrored[keep])
-    pairs = np.unique(np.concatenate(found))
-    return np.stack([pairs // 2 // n, pairs // 2 % n, pairs % 2]) if n else np.empty((3, 0), np.int64)
+        pair = np.unique((a * n + b) * 2 + mirrored)
+        pair = pair[pair // 2 // n != pair // 2 % n]             # not an image and its own mirror image
+        seen = first_look(still, pair // 2 // n, pair // 2 % n, pair % 2 == 1)
+        pairs = np.union1d(pairs, pair[seen])
+    return np.stack([pairs // 2 // n, pairs // 2 % n, pairs % 2])
 
 # %% ../../nbs/15_data.near.ipynb #990899f5
 def compare(
@@ -228,13 +229,14 @@ def confirm(
 
 # %% ../../nbs/15_data.near.ipynb #a03c0fcf
 def near_pairs(
-    thumbs: np.ndarray,    # uint8 (N, SIDE, SIDE), as `thumbnail` makes them; may be a memory map
-    least: float = LEAST,  # similarity from which on a pair counts
+    thumbs: np.ndarray,        # uint8 (N, SIDE, SIDE), as `thumbnail` makes them; may be a memory map
+    least: float = LEAST,      # similarity from which on a pair counts
+    distance: int = DISTANCE,  # bits in which hashes may differ; 12 is quicker for a million images
 ) -> Pairs:
     "Pairs that show the same photograph; of images with equal thumbnails, the first with each of the others."
     check_thumbnails(thumbs)
     first, number = distinct(thumbs)
-    near = confirm(thumbs, first, propose(*hash_all(thumbs, first)), least)
+    near = confirm(thumbs, first, propose(*hash_all(thumbs, first), distance), least)
     copies = np.flatnonzero(first[number] != np.arange(len(thumbs)))
     rows = np.concatenate([np.sort(first[near.rows], 1), np.stack([first[number[copies]], copies], 1)])
     alike = np.concatenate([near.similarity, np.ones(len(copies), np.float32)])
@@ -242,8 +244,8 @@ def near_pairs(
     order = np.lexsort(rows.T[::-1])
     return Pairs(rows[order], alike[order], mirrored[order])
 
-# %% ../../nbs/15_data.near.ipynb #4ba3a860
-MEDOID = 0.5    # least similarity of an image to the medoid of its group
+# %% ../../nbs/15_data.near.ipynb #420d4911
+MEDOID = 0.8    # least similarity of an image to the medoid of its group
 
 # %% ../../nbs/15_data.near.ipynb #e3af0d5c
 def medoids(
