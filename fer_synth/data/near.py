@@ -157,8 +157,8 @@ def first_look(
     across = np.arange(FREQUENCIES ** 2) % FREQUENCIES
     sign = np.where(across % 2, -1, 1).astype(np.float32)      # what mirroring does
     passed = np.empty(len(a), bool)
-    for i in range(0, len(a), 128 * BLOCK):
-        part = slice(i, i + 128 * BLOCK)
+    for i in range(0, len(a), BLOCK):
+        part = slice(i, i + BLOCK)
         x, y = still[a[part]].astype(np.float32), still[b[part]].astype(np.float32)
         y[mirrored[part]] *= sign
         passed[part] = np.einsum("nk,nk->n", x, y) >= FIRST_LOOK
@@ -171,7 +171,7 @@ def propose(
     distance: int = DISTANCE,  # bits in which two hashes may differ
 ) -> np.ndarray:               # first, second, and 1 where one is to be mirrored, int64 (3, M)
     "Pairs that are worth a comparison over shifts, each once."
-    n, pairs = len(still), np.empty(0, np.int64)
+    n, pairs = len(still), np.empty(0, np.int64)                # a pair is one number until the end
     for x, y in similar_hashes(hashes, distance):
         mirrored = (x >= n) != (y >= n)
         a, b = np.minimum(x % n, y % n), np.maximum(x % n, y % n)
