@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['SIDE', 'FREQUENCIES', 'SHIFTS', 'COARSE', 'NO_SHIFT', 'FLAT', 'LEAST', 'DISTANCE', 'ORDERS', 'WINDOW', 'FIRST_LOOK',
            'BLOCK', 'MEDOID', 'thumbnail', 'check_thumbnails', 'perceptual_hash', 'cosine_rows', 'features',
-           'similarity', 'similar_hashes', 'distinct', 'hash_all', 'first_look', 'propose', 'compare', 'Pairs',
-           'confirm', 'near_pairs', 'medoids', 'group_pairs', 'near_groups']
+           'similarity', 'similar_hashes', 'distinct', 'hash_all', 'first_look', 'each_once', 'propose', 'compare',
+           'Pairs', 'confirm', 'near_pairs', 'medoids', 'group_pairs', 'near_groups']
 
 # %% ../../nbs/16_data.near.ipynb #483d769a
 from collections.abc import Iterator
@@ -157,31 +157,41 @@ def first_look(
     across = np.arange(FREQUENCIES ** 2) % FREQUENCIES
     sign = np.where(across % 2, -1, 1).astype(np.float32)      # what mirroring does
     passed = np.empty(len(a), bool)
-    for i in range(0, len(a), 128 * BLOCK):
-        part = slice(i, i + 128 * BLOCK)
+    for i in range(0, len(a), BLOCK):
+        part = slice(i, i + BLOCK)
         x, y = still[a[part]].astype(np.float32), still[b[part]].astype(np.float32)
         y[mirrored[part]] *= sign
         passed[part] = np.einsum("nk,nk->n", x, y) >= FIRST_LOOK
     return passed
 
-# %% ../../nbs/16_data.near.ipynb #11d9a91a
+# %% ../../nbs/16_data.near.ipynb #c8a80b80
+def each_once(
+    numbers: np.ndarray,  # (M,)
+) -> np.ndarray:          # sorted
+    "The different numbers; `np.unique` hashes them, which takes eighty times as long for millions."
+    ordered = np.sort(numbers)
+    is_first = np.ones(len(ordered), bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first]
+
+# %% ../../nbs/16_data.near.ipynb #d3aa797a
 def propose(
     hashes: np.ndarray,        # as `hash_all` returns them, bool (2 U, 64)
     still: np.ndarray,         # the same, float16 (U, 100)
     distance: int = DISTANCE,  # bits in which two hashes may differ
 ) -> np.ndarray:               # first, second, and 1 where one is to be mirrored, int64 (3, M)
     "Pairs that are worth a comparison over shifts, each once."
-    n, pairs = len(still), np.empty(0, np.int64)
+    n, pairs = len(still), np.empty(0, np.int64)                # a pair is one number until the end
     for x, y in similar_hashes(hashes, distance):
         mirrored = (x >= n) != (y >= n)
         a, b = np.minimum(x % n, y % n), np.maximum(x % n, y % n)
-        pair = np.unique((a * n + b) * 2 + mirrored)
+        pair = each_once((a * n + b) * 2 + mirrored)
         pair = pair[pair // 2 // n != pair // 2 % n]             # not an image and its own mirror image
         seen = first_look(still, pair // 2 // n, pair // 2 % n, pair % 2 == 1)
-        pairs = np.union1d(pairs, pair[seen])
+        pairs = each_once(np.concatenate([pairs, pair[seen]]))
     return np.stack([pairs // 2 // n, pairs // 2 % n, pairs % 2])
 
-# %% ../../nbs/16_data.near.ipynb #990899f5
+# %% ../../nbs/16_data.near.ipynb #b59a3a8c
 def compare(
     thumbs: np.ndarray,    # uint8 (N, SIDE, SIDE); may be a memory map
     a: np.ndarray,         # rows of it, (M,)
@@ -198,7 +208,7 @@ def compare(
         found[part] = similarity(x, flipped, shifts)
     return found
 
-# %% ../../nbs/16_data.near.ipynb #d9ebf238
+# %% ../../nbs/16_data.near.ipynb #c54bacd4
 @dataclass(frozen=True, eq=False)
 class Pairs:
     "Pairs of images that show the same photograph."
@@ -206,7 +216,7 @@ class Pairs:
     similarity: np.ndarray  # 1 for equal thumbnails, float32 (M,)
     mirrored: np.ndarray    # whether one has to be mirrored to fit the other, bool (M,)
 
-# %% ../../nbs/16_data.near.ipynb #9c214d72
+# %% ../../nbs/16_data.near.ipynb #b8562f3c
 def confirm(
     thumbs: np.ndarray,    # uint8 (N, SIDE, SIDE); may be a memory map
     first: np.ndarray,     # row of each different thumbnail, (U,)
@@ -227,7 +237,7 @@ def confirm(
     best = order[is_best]
     return Pairs(rows[is_best], alike[best], mirrored[best].astype(bool))
 
-# %% ../../nbs/16_data.near.ipynb #a03c0fcf
+# %% ../../nbs/16_data.near.ipynb #1e969675
 def near_pairs(
     thumbs: np.ndarray,        # uint8 (N, SIDE, SIDE), as `thumbnail` makes them; may be a memory map
     least: float = LEAST,      # similarity from which on a pair counts
@@ -244,10 +254,10 @@ def near_pairs(
     order = np.lexsort(rows.T[::-1])
     return Pairs(rows[order], alike[order], mirrored[order])
 
-# %% ../../nbs/16_data.near.ipynb #420d4911
+# %% ../../nbs/16_data.near.ipynb #bd445dfa
 MEDOID = 0.8    # least similarity of an image to the medoid of its group
 
-# %% ../../nbs/16_data.near.ipynb #e3af0d5c
+# %% ../../nbs/16_data.near.ipynb #7c406639
 def medoids(
     edges: np.ndarray,  # pairs of numbers, (M, 2)
     n: int,             # how many numbers there are
@@ -260,7 +270,7 @@ def medoids(
     _, start = np.unique(component[order], return_index=True)
     return order[start][component]
 
-# %% ../../nbs/16_data.near.ipynb #b3a1e538
+# %% ../../nbs/16_data.near.ipynb #9d59167d
 def group_pairs(
     thumbs: np.ndarray,  # uint8 (N, SIDE, SIDE); may be a memory map
     first: np.ndarray,   # row of each different thumbnail, (U,)
@@ -278,7 +288,7 @@ def group_pairs(
         edges = edges[~np.isin(edges, joined).any(1)]
     return group
 
-# %% ../../nbs/16_data.near.ipynb #2a72008d
+# %% ../../nbs/16_data.near.ipynb #68d92ed5
 def near_groups(
     thumbs: np.ndarray,          # uint8 (N, SIDE, SIDE), as `thumbnail` makes them; may be a memory map
     pairs: Pairs | None = None,  # what `near_pairs` finds among them; None: search
