@@ -19,6 +19,7 @@ TAGS = range(0xE0020, 0xE0080)    # of the flags of regions
 # %% ../nbs/07_class_names.ipynb #fac66d7b
 def visible(text: str) -> str:  # on one line
     "A text without characters that cannot be seen: they are written as in Python."
+    if text.isascii() and text.isprintable(): return text       # as nearly all names of files are
     def shown(c: str) -> str:
         hidden = unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")
         kept = c in JOINERS or ord(c) in TAGS

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 
 from fer_synth.config import DataConfig, UserError
-from fer_synth.data.images import content_hash, find_duplicates
-from fer_synth.data.load import decode, list_images
+from fer_synth.data.images import find_duplicates
+from fer_synth.data.pixels import decode
 from fer_synth.data.near import Pairs, near_groups, near_pairs, thumbnail
+from fer_synth.data.reading import content_hash, list_images
 
 
 def read(source: str):

@@ -150,20 +150,24 @@ class Decoder:
 
     def __call__(self, data) -> np.ndarray:  # uint8, (H, W) for grey or (H, W, 3) for RGB
         "Decode one image; a damaged one raises what the decoder raises."
+        if isinstance(data, np.ndarray) and data.ndim == 2 and self.channels == 1: return data
         image = open_image(data)
+        if image.format == "JPEG": return self.in_mode(upright(image))    # 8 bits, one frame, opaque
         drops = drops_bits(image)
-        if image.format in ("GIF", "WEBP", "TIFF", "PNG", "AVIF") and getattr(image, "n_frames", 1) > 1:
-            self.counts["several_frames"] += 1
+        if getattr(image, "n_frames", 1) > 1: self.counts["several_frames"] += 1
         image = upright(image)
         if is_deep(image): return self.deep(image)
         if image.mode == "LAB": image = from_lab(image)
         if has_alpha(image):
             image, transparent = on_background(image, self.background)
             self.counts["transparent"] += transparent
-        if image.mode != self.mode: image = image.convert(self.mode)
-        pixels = np.asarray(image)
+        pixels = self.in_mode(image)
         if drops: self.saw_colour(pixels)
         return pixels
+
+    def in_mode(self, image: Image.Image) -> np.ndarray:
+        "The pixels of an image as grey or RGB."
+        return np.asarray(image if image.mode == self.mode else image.convert(self.mode))
 
     def deep(self, image: Image.Image) -> np.ndarray:
         "An image with more than 8 bits, in the range of the whole set."

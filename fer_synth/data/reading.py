@@ -136,10 +136,9 @@ def decode_all(
     show: bool = False,  # a progress bar, where there is a terminal
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     "Decode and resize every image: `hashes`, `blank`, `rows` (of `items`) and `thumbs`; names skipped."
-    n = len(items)
-    found = {"hashes": np.empty(n, "<U16"), "blank": np.empty(n, bool), "rows": np.empty(n, int)}
-    if cfg.dedup == "near": found["thumbs"] = np.empty((n, SIDE, SIDE), np.uint8)
-    skipped = []
+    n, skipped = len(items), []
+    hashes, blank, rows = np.empty(n, "<U16"), np.empty(n, bool), np.empty(n, int)
+    thumbs = np.empty((n, SIDE, SIDE), np.uint8) if cfg.dedup == "near" else None
     for row, item in enumerate(tqdm(items, "reading", disable=None if show else True)):
         try: pixels = decoder(item.load())
         except (MemoryError, UserError): raise
@@ -149,10 +148,11 @@ def decode_all(
             continue
         put(resize(pixels, cfg.size))
         k = row - len(skipped)
-        found["hashes"][k], found["rows"][k] = content_hash(pixels), row
-        found["blank"][k] = (pixels == pixels[0, 0]).all()
-        if "thumbs" in found: found["thumbs"][k] = thumbnail(pixels)
-    return {name: values[:n - len(skipped)] for name, values in found.items()}, skipped
+        hashes[k], blank[k], rows[k] = content_hash(pixels), (pixels == pixels[0, 0]).all(), row
+        if thumbs is not None: thumbs[k] = thumbnail(pixels)
+    found = {"hashes": hashes, "blank": blank, "rows": rows, "thumbs": thumbs}
+    end = n - len(skipped)
+    return {name: values[:end] for name, values in found.items() if values is not None}, skipped
 
 # %% ../../nbs/17_data.reading.ipynb #720cc4e1
 def near_keys(

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from .layouts import class_name, find_layout, listed, resolve_splits, split_of, words_of
 from ..class_names import visible
-from .members import TABLE_ENDINGS, LeftOut, Members, open_members
+from .members import TABLE_ENDINGS, LeftOut, Members, ending_of, open_members
 from .pixels import image_stack, to_bytes
 from .tables import (Tables, choose_tables, read_head, read_rows, tables_text,
                                    usage_splits)
@@ -84,7 +84,7 @@ def sort_files(members: Members) -> Files:
     "Find out which files are images, tables and arrays."
     files = Files()
     for name in members.names:
-        ending = PurePosixPath(name).suffix.lower()
+        ending = ending_of(name)
         if ending in _IMAGE_ENDINGS: kind = files.images
         elif ending in _UNREADABLE_ENDINGS: kind = files.unreadable
         elif ending in TABLE_ENDINGS: kind = files.tables
@@ -222,7 +222,7 @@ def no_images(
     if files.unreadable:
         return f"{source} holds only pictures of kinds that are not read; convert them to PNG."
     for name in files.others:
-        advice = _OTHER_DATA.get(PurePosixPath(name).suffix.lower())
+        advice = _OTHER_DATA.get(ending_of(name))
         if advice: return f"{source} holds no images but {listed([name])}; {advice}."
     if len(members.names) == len(files.tables) == 1: return missing_column(members, files.tables[0])
     unread = "".join(f" ({name} was not read: {why})" for name, why in list(tables.unused.items())[:2])

@@ -91,6 +91,8 @@ class CsvPixels:
     count: int = 0       # how many numbers an image has
     file: object = None  # stays open, as a file in a zip can only be read forwards
 
+    def __post_init__(self): self.column = self.head.columns.index("pixels")
+
     def __call__(self, location: tuple[int, int]) -> np.ndarray:  # where the row begins and ends, in bytes
         if self.file is None: self.file = self.opener()
         start, end = location
@@ -98,7 +100,7 @@ class CsvPixels:
         text = self.file.read(end - start).decode(self.head.encoding)
         lines = io.StringIO(text, newline="")
         with long_cells(): row = next(csv.reader(lines, delimiter=self.head.separator))
-        return parse_pixels(row[self.head.columns.index("pixels")].strip(), self.count)
+        return parse_pixels(row[self.column].strip(), self.count)
 
 # %% ../../nbs/12_data.tables.ipynb #790b562a
 def count_bytes(
