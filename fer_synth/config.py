@@ -29,7 +29,7 @@ class DataConfig:
     # seed of those two splits; equal in every run that is compared
     split_seed: int = setting(0, NOT_NEGATIVE)
     drop_leaks: bool = True  # drop training images whose exact twin is in validation or test
-    # what counts as a copy: exactly the same pixels; or also near-duplicates, mirrored ones too
+    # which copies may not be in two splits: exact ones; or near-duplicates of photographs, mirrored ones too
     dedup: Literal["exact", "near"] = "exact"
     skip_bad: bool = False  # leave out what does not decode or fits into no class (it is counted)
     background: str = "white"  # colour behind transparent pixels, by name or as #rrggbb

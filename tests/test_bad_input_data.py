@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from fer_synth.config import DataConfig, UserError
 from fer_synth.data.images import SPLITS, assign_splits, describe, find_duplicates, split_groups
@@ -382,6 +383,57 @@ def test_leaks_are_kept_when_asked(tmp_path):
     faces = read(planted(tmp_path), drop_leaks=False)
     assert sum(faces.report["dropped"].values()) == 0 and sum("leak" in n for n in faces.names) == 3
     assert faces.report["duplicates"]["across_splits"] == 3
+
+
+def photograph(seed):
+    "A smooth random picture, as unlike the next one as two photographs."
+    noise = np.random.default_rng(seed).normal(size=(48, 48))
+    field = gaussian_filter(noise, 3)
+    return ((field - field.min()) / np.ptp(field) * 200).astype(np.uint8)
+
+
+def near_files():
+    "Photographs in three official splits, and copies of some of them that are not exact."
+    files = {}
+    for split, first, n in (("train", 0, 20), ("val", 20, 4), ("test", 24, 4)):
+        for k, c in enumerate(CLASSES):
+            for i in range(first, first + n): files[f"{split}/{c}/{i}.png"] = png(photograph(100 * k + i))
+    mirrored, brighter = photograph(24)[:, ::-1], photograph(125) + np.uint8(40)
+    files["train/fear/mirrored.png"] = png(np.ascontiguousarray(mirrored))      # of test/fear/24.png
+    files["val/happy/brighter.png"] = png(brighter)                             # of test/happy/25.png
+    files["train/sad/again.jpg"] = jpeg(photograph(221))                        # of val/sad/21.png
+    return files
+
+
+def jpeg(array):
+    f = io.BytesIO()
+    Image.fromarray(array).save(f, "JPEG", quality=60)
+    return f.getvalue()
+
+
+def test_near_duplicates_never_straddle_splits(tmp_path):
+    path = make_zip(tmp_path/"x.zip", near_files())
+    exact, near = read(path), read(path, dedup="near")
+    assert exact.report["near"] is None and sum(exact.report["dropped"].values()) == 0
+    assert near.report["near"] == {"groups": 3, "images": 6, "across_splits": 3, "val_and_test": 1, "conflicting": 0}
+    assert near.report["dropped"] == {"fear": 1, "happy": 1, "sad": 1}
+    left = set(exact.names) - set(near.names)
+    assert left == {"train/fear/mirrored.png", "val/happy/brighter.png", "train/sad/again.jpg"}
+    counted = read_images(DataConfig(source=str(path), size=8), count_near=True)
+    assert counted.fingerprint() == exact.fingerprint() and counted.report["near"] == near.report["near"]
+    assert "near-duplicates      3 groups, 6 images" in describe(counted)
+
+
+def test_near_duplicates_stay_together_when_splits_are_cut(tmp_path):
+    "Flattened to one split, in memory and on disk, at any size of the images."
+    files = {"/".join(name.split("/")[1:]).replace("/", f"/{name.split('/')[0]}-"): data
+             for name, data in near_files().items()}
+    path = make_zip(tmp_path/"x.zip", files)
+    tables = [read(path, dedup="near", size=size) for size in (8, 24)]
+    split = [dict(zip(t.names, t.split)) for t in tables]
+    assert split[0] == split[1] and tables[0].report["cut"] == ["test", "val"]
+    for one, two in (("fear/train-mirrored.png", "fear/test-24.png"), ("sad/train-again.jpg", "sad/val-21.png")):
+        assert split[0][one] == split[0][two]
 
 
 tables = st.integers(2, 120).flatmap(lambda n: st.tuples(

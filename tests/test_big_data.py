@@ -89,7 +89,7 @@ def test_the_table_is_the_same(pair):
 
 
 @pytest.mark.parametrize("changes", [dict(split_seed=4), dict(limit=11), dict(drop_leaks=False),
-                                     dict(classes=("sad", "happy", "fear"))])
+                                     dict(dedup="near"), dict(classes=("sad", "happy", "fear"))])
 def test_the_table_is_the_same_for_other_splits_and_classes(source, tmp_path, changes):
     "Flattened to one split, so that test and validation are cut; the second reading finds the stored pixels."
     flat = tmp_path/"flat"
@@ -99,7 +99,7 @@ def test_the_table_is_the_same_for_other_splits_and_classes(source, tmp_path, ch
     read_images(config(flat))
     one, two = read_images(config(flat, memory_gib=1.0, **changes)), read_images(config(flat, **changes))
     assert one.fingerprint() == two.fingerprint() and one.report == two.report
-    assert stored_sources() == 1 + ("classes" in changes)
+    assert stored_sources() == 1 + ("classes" in changes or "dedup" in changes)
 
 
 def test_batches_are_the_same(pair):

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import example, assume, given, settings, strategies as st
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, pdist
 
@@ -339,12 +339,14 @@ def test_views_with_a_turned_memory_are_read_right(drawn):
 
 
 @FEW
+@example(7805960, 2, 16, 1)
 @given(SEEDS, st.integers(1, 30), st.integers(2, 30), st.integers(1, 6))
 def test_feature_neighbours_equal_a_slow_search(seed, n, t, d):
     x, mirrored, train = cloud(seed, n, d), cloud(seed + 1, n, d), cloud(seed + 2, t, d)
     x[0], mirrored[-1] = train[0], train[-1]
     found, both = feature_neighbours(x, mirrored, train), np.stack([cdist(x, train), cdist(mirrored, train)])
-    assert np.allclose(found.distance, both.min((0, 2)) / np.sqrt(np.mean(pdist(train) ** 2)), atol=1e-6)
+    # Two equal points differ by what rounding in 32 bits leaves of their distance.
+    assert np.allclose(found.distance, both.min((0, 2)) / np.sqrt(np.mean(pdist(train) ** 2)), atol=1e-5)
     each = np.sort(both.min(0), 1)
     assert np.allclose(found.relative, each[:, 0] / np.maximum(each[:, min(OTHERS, t - 1)], 1e-12), atol=1e-3)
     of_index = both[found.mirrored.astype(int), np.arange(n), found.index]

@@ -262,6 +262,10 @@ def duplicate_lines(r: dict) -> list[str]:
         lines += [f"near-duplicates      {some}",
                   f"  across splits      {near['across_splits']} groups, {both}",
                   f"  conflicting labels {near['conflicting']} groups; kept"]
+        total = sum(sum(counts.values()) for counts in r["found"].values())
+        if near["images"] > total / 4:
+            lines.append("  so many            as images that are alike by nature have, such as digits or drawings; "
+                         "the measure is made for photographs, so leave data.dedup at exact")
     return lines
 
 # %% ../../nbs/18_data.images.ipynb #b35ac184

@@ -203,7 +203,7 @@ def check_subfolders(
     if splits:
         raise UserError(f"{source}: {listed(sorted(inside))} hold folders called {listed(splits)} beside or "
                         "above others; this is no layout that can be read, use <class>/, train/<class>/ or "
-                        "<class>/train/.")
+                        "<class>/train/, or give the folder that holds the splits.")
     if len(inside) < 2 or any(() in parts for parts in inside.values()): return
     counts = Counter(b for names in below.values() for b in names)
     shared, times = counts.most_common(1)[0]
@@ -219,7 +219,10 @@ def check_class_folders(
     source,
 ) -> None:
     "`UserError` for a split whose images lie in no class folder."
-    flat = sorted(top for top in tops if not any(f[0] == top and len(f) > 1 for f in folders))
+    def has_classes(top):
+        inside = [f[1:] for f in folders if f[0] == top and len(f) > 1]
+        return any(len(f) > 1 or not split_of(f[0]) for f in inside)
+    flat = sorted(top for top in tops if not has_classes(top))
     if not flat: return
     verb = "holds" if len(flat) == 1 else "hold"
     raise UserError(f"{source}: {listed(flat)} {verb} images but no class folders, so their classes are "
@@ -271,7 +274,7 @@ def splits_among(folders: Iterable[Folder], source) -> dict[str, str]:  # top fo
     loose = loose_splits(tops)
     if len(loose) > len(splits): splits = loose
     no_subfolders = all(len(f) == 1 for f in folders)
-    is_class = len(splits) == 1 and len(tops) > 2 and no_subfolders
+    is_class = [name.lower() for name in splits] == ["train"] and len(tops) > 2 and no_subfolders
     return {} if is_class else splits
 
 # %% ../../nbs/11_data.layouts.ipynb #3e9a2bc9
