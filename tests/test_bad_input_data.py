@@ -207,7 +207,7 @@ def test_picture_outside_the_layout(tmp_path):
 
 def test_names_cannot_repaint_the_terminal(tmp_path):
     path = make_zip(tmp_path/"x.zip", {**good_files(), "train/sad/\x1b[2Jx.png": b"no"})
-    fails(path, "train/sad/?[2Jx.png")
+    fails(path, "train/sad/\\x1b[2Jx.png")
 
 
 def test_one_class_only(tmp_path):
@@ -415,7 +415,8 @@ def test_near_duplicates_never_straddle_splits(tmp_path):
     path = make_zip(tmp_path/"x.zip", near_files())
     exact, near = read(path), read(path, dedup="near")
     assert exact.report["near"] is None and sum(exact.report["dropped"].values()) == 0
-    assert near.report["near"] == {"groups": 3, "images": 6, "across_splits": 3, "val_and_test": 1, "conflicting": 0}
+    counts = {"groups": 3, "images": 6, "across_splits": 3, "val_and_test": 1, "conflicting": 0}
+    assert near.report["near"] == counts
     assert near.report["dropped"] == {"fear": 1, "happy": 1, "sad": 1}
     left = set(exact.names) - set(near.names)
     assert left == {"train/fear/mirrored.png", "val/happy/brighter.png", "train/sad/again.jpg"}
@@ -432,8 +433,8 @@ def test_near_duplicates_stay_together_when_splits_are_cut(tmp_path):
     tables = [read(path, dedup="near", size=size) for size in (8, 24)]
     split = [dict(zip(t.names, t.split)) for t in tables]
     assert split[0] == split[1] and tables[0].report["cut"] == ["test", "val"]
-    for one, two in (("fear/train-mirrored.png", "fear/test-24.png"), ("sad/train-again.jpg", "sad/val-21.png")):
-        assert split[0][one] == split[0][two]
+    assert split[0]["fear/train-mirrored.png"] == split[0]["fear/test-24.png"]
+    assert split[0]["sad/train-again.jpg"] == split[0]["sad/val-21.png"]
 
 
 tables = st.integers(2, 120).flatmap(lambda n: st.tuples(

@@ -264,7 +264,7 @@ def duplicate_lines(r: dict) -> list[str]:
                   f"  conflicting labels {near['conflicting']} groups; kept"]
         total = sum(sum(counts.values()) for counts in r["found"].values())
         if near["images"] > total / 4:
-            lines.append("  so many            as images that are alike by nature have, such as digits or drawings; "
+            lines.append("  so many            as images that are alike by nature have, such as digits; "
                          "the measure is made for photographs, so leave data.dedup at exact")
     return lines
 

@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['image_formats', 'open_image', 'quiet_pillow', 'ValueRange', 'is_deep', 'deep_values', 'drops_bits',
-           'background_colour', 'has_alpha', 'on_background', 'Decoder', 'upright', 'scaled', 'grey_of', 'from_lab',
-           'check_decoder', 'decode', 'resize', 'image_stack', 'to_bytes', 'decode_failure']
+           'background_colour', 'has_alpha', 'on_background', 'in_mode', 'deep_pixels', 'Decoder', 'upright', 'scaled',
+           'grey_of', 'from_lab', 'check_decoder', 'decode', 'resize', 'image_stack', 'to_bytes', 'decode_failure']
 
-# %% ../../nbs/13_data.pixels.ipynb #b837edc5
+# %% ../../nbs/13_data.pixels.ipynb #700b0912
 import io, math, warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,8 +131,26 @@ def on_background(
     base = Image.new("RGBA", rgba.size, (*background, 255))
     return Image.alpha_composite(base, rgba).convert("RGB"), True
 
-# %% ../../nbs/13_data.pixels.ipynb #e68e4a74
-_COUNTED = "transparent", "deep", "colour_16_bits", "several_frames"     # kinds of images
+# %% ../../nbs/13_data.pixels.ipynb #1bd15e1a
+def in_mode(image: Image.Image, channels: int) -> np.ndarray:  # uint8, (H, W) for 1 channel, (H, W, 3) for 3
+    "The pixels of an image as grey or RGB."
+    mode = "L" if channels == 1 else "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode))
+
+# %% ../../nbs/13_data.pixels.ipynb #f20b48c7
+def deep_pixels(
+    image: Image.Image,
+    white: float,                       # the value that is white
+    channels: int,
+    background: tuple[int, int, int],
+) -> tuple[np.ndarray, bool]:           # uint8, (H, W) or (H, W, 3); whether there were transparent pixels
+    "An image with more than 8 bits as the set is used; one of its values may stand for transparent pixels."
+    values = deep_values(image)
+    pixels, hidden = scaled(values, white), values == image.info.get("transparency")
+    if channels == 3: pixels = np.repeat(pixels[..., None], 3, 2)
+    if not np.any(hidden): return pixels, False
+    pixels[hidden] = background if channels == 3 else grey_of(background)
+    return pixels, True
 
 # %% ../../nbs/13_data.pixels.ipynb #38f489ed
 @dataclass
@@ -142,17 +161,15 @@ class Decoder:
     background: tuple[int, int, int] = (255, 255, 255)   # behind transparent pixels
     find_range: Callable | None = None                   # gives the range of all images with more than 8 bits
     range: ValueRange | None = None                      # that range, once it is known
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
+    counts: Counter = field(default_factory=Counter)     # kind of image -> how many were met
     brightest: int = 0                                   # of the colour images with 16 bits
-
-    @property
-    def mode(self) -> str: return "L" if self.channels == 1 else "RGB"
 
     def __call__(self, data) -> np.ndarray:  # uint8, (H, W) for grey or (H, W, 3) for RGB
         "Decode one image; a damaged one raises what the decoder raises."
         if isinstance(data, np.ndarray) and data.ndim == 2 and self.channels == 1: return data
         image = open_image(data)
-        if image.format == "JPEG": return self.in_mode(upright(image))    # 8 bits, one frame, opaque
+        is_plain = image.format == "JPEG"       # 8 bits, one frame, opaque
+        if is_plain: return in_mode(upright(image), self.channels)
         drops = drops_bits(image)
         if getattr(image, "n_frames", 1) > 1: self.counts["several_frames"] += 1
         image = upright(image)
@@ -161,37 +178,22 @@ class Decoder:
         if has_alpha(image):
             image, transparent = on_background(image, self.background)
             self.counts["transparent"] += transparent
-        pixels = self.in_mode(image)
-        if drops: self.saw_colour(pixels)
+        pixels = in_mode(image, self.channels)
+        if drops:
+            self.counts["colour_16_bits"] += 1
+            self.brightest = max(self.brightest, int(pixels.max()))
         return pixels
-
-    def in_mode(self, image: Image.Image) -> np.ndarray:
-        "The pixels of an image as grey or RGB."
-        return np.asarray(image if image.mode == self.mode else image.convert(self.mode))
 
     def deep(self, image: Image.Image) -> np.ndarray:
         "An image with more than 8 bits, in the range of the whole set."
-        values = deep_values(image)
         if self.range is None:
             self.range = self.find_range() if self.find_range else ValueRange()
-            self.range.add(values)
+            self.range.add(deep_values(image))
+        white = self.range.white(self.source)
+        pixels, transparent = deep_pixels(image, white, self.channels, self.background)
         self.counts["deep"] += 1
-        pixels = scaled(values, self.range.white(self.source))
-        hidden = values == image.info.get("transparency")
-        return self.grey(pixels, hidden)
-
-    def grey(self, pixels: np.ndarray, hidden) -> np.ndarray:
-        "Grey pixels as the set is used, with the background where they are hidden."
-        if self.channels == 3: pixels = np.repeat(pixels[..., None], 3, 2)
-        if not np.any(hidden): return pixels
-        self.counts["transparent"] += 1
-        pixels[hidden] = self.background if self.channels == 3 else grey_of(self.background)
+        self.counts["transparent"] += transparent
         return pixels
-
-    def saw_colour(self, pixels: np.ndarray) -> None:
-        "Remember the brightest value of the colour images with 16 bits."
-        self.counts["colour_16_bits"] += 1
-        self.brightest = max(self.brightest, int(pixels.max()))
 
 # %% ../../nbs/13_data.pixels.ipynb #c804f5fe
 def upright(image: Image.Image) -> Image.Image:
