@@ -96,13 +96,16 @@ def test_two_processes_equal_one(trained, family):
 LAUNCHER = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
             "--mixed_precision", "no", "--dynamo_backend", "no")
 RUN = ("-m", "fer_synth.cli", "run", "--out", "two", "--recipe")
+# Recipe, a loss that its GAN logs, and the seeds that the run of one process compares.
+ALONE = ("tiny_cgan", "r1", 1), ("tiny_wgan_gp", "penalty", 2)
 
 
-@pytest.mark.parametrize("recipe, loss", [("tiny_cgan", "r1"), ("tiny_wgan_gp", "penalty")])
-def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path, recipe, loss):
+@pytest.mark.parametrize("recipe, loss, seeds", ALONE)
+def test_a_run_by_the_launcher_keeps_one_set_of_records(shared_run, tmp_path, recipe, loss, seeds):
     "By the command that README names; a run of one process measures the same."
     (tmp_path / "tmp").mkdir()
-    command = [sys.executable, "-m", *LAUNCHER, "--main_process_port", str(free_port()), *RUN, recipe]
+    command = [sys.executable, "-m", *LAUNCHER, "--main_process_port", str(free_port()), *RUN, recipe,
+               "--compare.seeds", str(seeds)]
     env = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300,
                           stdin=subprocess.DEVNULL)

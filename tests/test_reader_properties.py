@@ -9,6 +9,7 @@ import lzma
 import os
 import tarfile
 import tempfile
+import unicodedata
 import warnings
 import zipfile
 from collections import Counter
@@ -133,8 +134,7 @@ def outcome(source, **options):
         except UserError as e:
             text = str(e)
             assert "\n" not in text and text.endswith((".", "'?")), text
-            joiners = "\u200d" in text or "\u200c" in text
-            assert text.isprintable() or not str(source).isprintable() or joiners, ascii(text)
+            assert not {unicodedata.category(c) for c in text} & {"Cc", "Cs", "Zl", "Zp"}, ascii(text)
             result = "sentence"
     assert sorted(source.parent.rglob("*")) == before
     return result
@@ -167,7 +167,7 @@ in_every_form = pytest.mark.parametrize("make, name", [
 
 @in_every_form
 def test_random_trees(make, name, seen):
-    @inputs(70)
+    @inputs(50)
     @given(trees(), st.booleans(), st.sampled_from([1, 3]))
     def check(files, skip_bad, channels):
         with tempfile.TemporaryDirectory() as place:
@@ -256,7 +256,7 @@ TABLE_SOURCES = {"csv": "fer2013.csv", "zip": "x.zip", "gz": "fer.csv.gz", "fold
 
 
 def test_random_tables(seen):
-    @inputs(150)
+    @inputs(100)
     @given(st.lists(tables(), min_size=1, max_size=2),
            st.sampled_from(["csv", "zip", "gz", "folder"]),
            st.booleans(),
@@ -299,9 +299,16 @@ def npz_files(draw):
     return file.getvalue()
 
 
+def sound_npz(seed):
+    "Arrays that must be read."
+    rng, file = np.random.default_rng(seed), io.BytesIO()
+    np.savez(file, images=rng.integers(0, 256, (40, 4, 4), np.uint8), labels=np.arange(40) % 3)
+    return file.getvalue()
+
+
 def test_random_arrays(seen):
-    @inputs(100)
-    @given(st.one_of(npz_files(), npz_files(), spoilt(npz_files())), st.booleans())
+    @inputs(60)
+    @given(st.one_of(npz_files(), st.builds(sound_npz, st.integers(0, 99)), spoilt(npz_files())), st.booleans())
     def check(data, skip_bad):
         with tempfile.TemporaryDirectory() as place:
             (Path(place)/"x.npz").write_bytes(data)
@@ -334,7 +341,7 @@ ARCHIVES = [archive_bytes(kind) for kind in ("zip", "tar", "gz", "bz2", "xz")]
 def test_random_bytes_and_spoilt_archives(seen):
     random_bytes = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_size=600))
 
-    @inputs(250)
+    @inputs(150)
     @given(st.one_of(random_bytes, spoilt(st.sampled_from(ARCHIVES))),
            st.sampled_from(["x.zip", "x.csv", "x.tar.gz", "x.npz", "x", "x.tsv"]))
     def check(data, name):

@@ -142,13 +142,15 @@ def open_published(
 
 # %% ../../nbs/20_data.load.ipynb #2a0fa76d
 def read_source_images(
-    cfg: DataConfig,  # `source` is a path
+    cfg: DataConfig,            # `source` is a path
+    count_near: bool = False,   # look for near-duplicates, unless the images are too many for memory
 ) -> SourceImages:
     "Read what lies at a path; `UserError`, one sentence, for every defect that should stop a run."
     stored = open_stored(cfg)
     if stored is not None and not fits_memory(len(stored.images) + len(stored.skipped), cfg): return stored
     listing = list_images(cfg)
-    if fits_memory(len(listing.items), cfg): return read_into_memory(listing, cfg)
+    if fits_memory(len(listing.items), cfg):
+        return read_into_memory(listing, replace(cfg, dedup="near") if count_near else cfg)
     del listing                                     # it may be large, and `store_images` makes it again
     store_images(cfg)
     stored = open_published(cfg)
@@ -159,11 +161,10 @@ def read_source_images(
 # %% ../../nbs/20_data.load.ipynb #846ac208
 def read_images(
     cfg: DataConfig,            # `source` is a path
-    count_near: bool = False,   # also count the near-duplicates, where `cfg.dedup` does not look for them
+    count_near: bool = False,   # see `read_source_images`
 ) -> ImageSet:
     "The images at a path, with their splits."
-    reading = replace(cfg, dedup="near") if count_near else cfg
-    return make_image_set(read_source_images(reading), cfg)
+    return make_image_set(read_source_images(cfg, count_near), cfg)
 
 # %% ../../nbs/20_data.load.ipynb #9720ea5d
 def load_images(cfg: DataConfig, count_near: bool = False) -> ImageSet:

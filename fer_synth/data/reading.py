@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 import numpy as np
-from PIL import UnidentifiedImageError
 from tqdm import tqdm
 from ..config import DataConfig
 from .layouts import check_class_names, class_name, listed
 from .near import SIDE, near_groups, thumbnail
-from .pixels import (Decoder, ValueRange, background_colour, check_decoder, decode_failure,
-                                   deep_values, is_deep, open_image, quiet_pillow, resize)
+from .pixels import (Decoder, TooLarge, ValueRange, background_colour, check_decoder,
+                                   decode_failure, deep_values, is_deep, open_image, quiet_pillow, resize)
 from .rows import Rows
 from .sources import Contents, Item, read_source
 from ..settings import UserError, closest
@@ -108,9 +107,8 @@ def failure(
     source,
 ) -> UserError:
     "What to say about an image that does not decode."
-    broken = isinstance(error, (OSError, EOFError, SyntaxError, UnidentifiedImageError))
-    advice = "save it again as a smaller or plain 8-bit PNG"
-    if broken: advice = "repair or remove it, or use skip_bad"
+    advice = "repair or remove it, or use skip_bad"
+    if isinstance(error, TooLarge): advice = "save it again with fewer pixels"
     return UserError(f"{source}: {name} does not decode ({decode_failure(error)}); {advice}.")
 
 # %% ../../nbs/17_data.reading.ipynb #138311fb

@@ -17,7 +17,7 @@ import numpy as np
 from .layouts import class_name, find_layout, listed, resolve_splits, split_of, words_of
 from ..class_names import visible
 from .members import TABLE_ENDINGS, LeftOut, Members, ending_of, open_members
-from .pixels import image_stack, to_bytes
+from .pixels import TooLarge, image_stack, to_bytes
 from .tables import (Tables, choose_tables, read_head, read_rows, tables_text,
                                    usage_splits)
 from ..settings import UserError
@@ -106,15 +106,15 @@ def read_bytes(
     opener: Callable,      # opens a binary file
     limit: int = 1 << 26,  # most bytes
 ) -> bytes:
-    "All bytes of one image file; ValueError where there are more than `limit`."
+    "All bytes of one image file; `TooLarge` where there are more than `limit`."
     with opener() as f: data = f.read(limit + 1)
-    if len(data) > limit: raise ValueError(f"the file is larger than {limit >> 20} MiB")
+    if len(data) > limit: raise TooLarge(f"the file is larger than {limit >> 20} MiB")
     return data
 
 # %% ../../nbs/14_data.sources.ipynb #4a224454
 def folder_of(name: str) -> tuple[str, ...]:
     "The folders of a file: ('train', 'happy')."
-    return tuple(name.split("/")[:-1])
+    return tuple(part for part in name.split("/")[:-1] if part not in ("", "."))
 
 # %% ../../nbs/14_data.sources.ipynb #e60c14fb
 def image_items(
