@@ -46,7 +46,8 @@ def test_from_the_facts_to_a_tiny_run(tmp_path, capsys, make, classes, channels)
     options = ["--data", str(path), "--data.size", "16", "--data.channels", str(channels)]
     cli.main(["data", *options])
     assert "arrays images" in capsys.readouterr().out
-    short = ["--compare.seeds", "1", "--compare.arms", "real", "augmented", "--rounds.count", "1"]
+    short = ["--compare.seeds", "1", "--compare.arms", "real", "augmented", "--rounds.count", "1",
+             "--clf.epochs", "1"]
     cli.main(["run", "--recipe", "tiny_wgan_gp", *options, *short, "--out", str(tmp_path/"run")])
     assert (tmp_path/"run"/"report.html").exists()
 
