@@ -3,6 +3,7 @@
 The repository of each report is named beside its input. The original inputs lie beside this repository
 and are read too, where they are there; the small ones made here need nothing.
 """
+import importlib
 import io
 import tarfile
 import warnings
@@ -127,6 +128,9 @@ def test_a_tree_that_is_there_twice_counts_once(tmp_path):
     assert report["left_out"]["repeats of other files"]["endings"] == {".png": 33}
     assert report["duplicates"]["groups"] == 0
     (tmp_path/"x"/"images"/"images"/"train"/"angry"/"0.png").write_bytes(encoded(picture(999)))
+    assert "twice" in sentence(tmp_path/"x")
+    (tmp_path/"x"/"images"/"images"/"train"/"angry"/"0.png").rename(
+        tmp_path/"x"/"images"/"images"/"train"/"angry"/"other.png")
     assert "twice" in sentence(tmp_path/"x")
 
 
@@ -427,6 +431,13 @@ def test_archives_under_a_wrong_name(tmp_path):
         t.addfile(info, io.BytesIO(whole_table()))
     prints = {read(tmp_path/name).fingerprint() for name in ("fer2013.csv", "fer.zip", "fer2013.tar.gz")}
     assert len(prints) == 1 and found(tmp_path/"fer2013.csv") == COUNTS
+
+
+@pytest.mark.parametrize("module", ["gzip", "bz2", "lzma"])
+def test_a_table_that_is_cut_short_while_packed(tmp_path, module):
+    packed = importlib.import_module(module).compress(whole_table())
+    (tmp_path/"fer2013.csv.packed").write_bytes(packed[:-len(packed) // 3])
+    assert sentence(tmp_path/"fer2013.csv.packed")
 
 
 # ---- names of classes: paperbanana#240, renpy#2327, DIGITS#1017 --------------------------------------------

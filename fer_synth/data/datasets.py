@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from .layouts import class_name, listed, resolve_splits
 from .members import LeftOut
-from .pixels import ValueRange, image_stack, scaled, to_bytes
+from .pixels import ValueRange, image_stack, to_bytes
 from .sources import Contents, Item, label_names, label_numbers, split_names, stack_items
 from ..settings import UserError
 
@@ -100,8 +100,7 @@ class DatasetPictures:
     def __call__(self, i: int):  # PIL image or uint8 array
         picture = as_picture(self.take(self.dataset[i])[0], self.source)
         if isinstance(picture, Image.Image) or picture.dtype == np.uint8: return picture
-        black, white = self.value_range or (0, 1)
-        return scaled(np.asarray(picture, np.float64) - black, white - black)
+        return to_bytes([picture], self.source, self.value_range or (0, 1))[0]
 
 # %% ../../nbs/15_data.datasets.ipynb #42ac90b8
 def check_repeatable(pictures: DatasetPictures, source) -> None:

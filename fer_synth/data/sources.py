@@ -7,7 +7,7 @@ __all__ = ['Item', 'Contents', 'starts_like_image', 'Files', 'sort_files', 'firs
            'array_items', 'read_source']
 
 # %% ../../nbs/14_data.sources.ipynb #57b647f1
-import hashlib, io, zipfile, zlib
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from .layouts import class_name, find_layout, listed, resolve_splits, split_of, words_of
 from ..class_names import visible
-from .members import TABLE_ENDINGS, LeftOut, Members, ending_of, open_members
+from .members import TABLE_ENDINGS, UNREADABLE, LeftOut, Members, ending_of, open_members
 from .pixels import TooLarge, image_stack, to_bytes
 from .tables import (Tables, choose_tables, read_head, read_rows, tables_text,
                                    usage_splits)
@@ -99,7 +99,7 @@ def first_bytes(members: Members, name: str) -> bytes:
     "The first 16 bytes of a file; none where it cannot be opened."
     try:
         with members.open(name) as file: return file.read(16)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error): return b""
+    except UNREADABLE: return b""
 
 # %% ../../nbs/14_data.sources.ipynb #3cf3429f
 def read_bytes(
@@ -151,7 +151,7 @@ def check_copies(
     for name in names:
         other = "/".join([*copies[folder_of(name)], name.split("/")[-1]])
         try: same = file_digest(members, name) == file_digest(members, other)
-        except KeyError: same = False
+        except UNREADABLE: same = False
         if same: continue
         raise UserError(f"{source} holds the same folders twice, but '{visible(name)}' and "
                         f"'{visible(other)}' differ; remove one of the two trees.")
@@ -168,8 +168,8 @@ def empty_folders(
 ) -> list[str]:
     "A sentence for folders beside the classes that hold files but no image."
     parents = {folder[:-1] for folder in places}
-    inside = Counter(map(folder_of, names))
-    empty = sorted(f for f in inside if f and f[:-1] in parents and not any(p[:len(f)] == f for p in places))
+    above_images = {folder[:n] for folder in places for n in range(len(folder) + 1)}
+    empty = sorted(f for f in set(map(folder_of, names)) - above_images if f[:-1] in parents)
     return [f"No image can be read in {listed('/'.join(f) for f in empty)}."] if empty else []
 
 # %% ../../nbs/14_data.sources.ipynb #a1d75c29
@@ -183,7 +183,7 @@ def table_items(
     for head, split in tables.used.items():
         try: table = read_rows(members, head)
         except UserError: raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        except UNREADABLE as e:
             raise UserError(f"{source}: {head.name} cannot be read ({e}); fetch it again.") from None
         if not table.rows:
             raise UserError(f"{source}: {head.name} holds no images, only a first line; fetch it again.")
@@ -200,7 +200,7 @@ def find_tables(members: Members, files: Files, source) -> Tables:
     "The tables of a source that can be read; none where it holds so many that they cannot be its images."
     if len(files.tables) > 50: return Tables({}, {})
     try: heads = [read_head(members, name) for name in files.tables]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    except UNREADABLE as e:
         raise UserError(f"{source}: a table cannot be read ({e}); fetch it again.") from None
     return choose_tables(heads, source)
 
