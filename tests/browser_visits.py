@@ -21,6 +21,11 @@ def part(page, selector: str) -> str:
 def text(page, selector: str) -> str: return page.locator(selector).first.inner_text()
 
 
+def wait_said(page, selector: str, words: str) -> None:
+    "Wait until the text of an element holds `words`; a button and a line beside it need not change at once."
+    page.locator(selector).first.filter(has_text=words).wait_for()
+
+
 def handle(page, slider: str): return page.locator(f"{slider} .noUi-handle").first
 
 
@@ -224,8 +229,8 @@ def watch_training(page) -> None:
     # The run of the notebook was stopped, and its panel says how to go on.
     page.evaluate("() => { document.querySelectorAll('.fer-monitor')[1].id = 'fer-own'; }")
     page.wait_for_function(SAYS, arg=["#fer-own button.fer-stop", "Stopped"])
-    assert "fer-synth resume" in text(page, "#fer-own .fer-status")
-    assert text(page, "#fer-own .fer-headline").startswith("GAN, round 1: step")
+    wait_said(page, "#fer-own .fer-status", "fer-synth resume")
+    wait_said(page, "#fer-own .fer-headline", "GAN, round 1: step")
     shot(page, "watch-training-stopped")
 
 

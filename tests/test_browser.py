@@ -67,7 +67,8 @@ def test_the_monitor_lives_on_when_the_browser_is_closed_and_opened_again(jupyte
         page.wait_for_function(browser_visits.SAYS, arg=[here + "button.fer-stop", "Press again to stop"])
         browser.press(page, stop, "Enter")
         page.wait_for_function(browser_visits.SAYS, arg=[here + "button.fer-stop", "Stopping"])
-        assert "Asked to stop" in browser_visits.text(page, here + ".fer-status") and not page.errors
+        browser_visits.wait_said(page, here + ".fer-status", "Asked to stop")
+        assert not page.errors
     jupyterlab.leave(page)
 
 
