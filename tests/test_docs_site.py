@@ -77,7 +77,7 @@ def test_the_index_lists_all_pages_in_reading_order(site):
     links = [link for link in pages[out / "index.html"].links if link.endswith(".html")]
     listed = list(dict.fromkeys(links))
     assert set(listed) >= {p.relative_to(out).as_posix() for p in pages} - {"index.html"}
-    rooms = [link for link in listed if re.match(r"\d\d_", link)]
+    rooms = [link for link in listed if re.match(r"\d{3}_", link)]
     assert rooms and rooms == sorted(rooms)
     explore = [i for i, link in enumerate(listed) if link.startswith("explore/")]
     assert not explore or max(explore) < listed.index(rooms[0])
@@ -96,9 +96,9 @@ def test_readers_see_code_and_pictures_and_no_directives(site):
         assert not re.search(r"#\|\s*(export|hide|default_exp|eval)", "".join(page.words)), path.name
         assert "application/vnd.jupyter.widget-view" not in page.text
         assert "Open in Colab" not in page.resources
-    pictures = pages[out / "80_plots.html"].text.count('src="data:image/png')
-    assert pictures == pictures_shown(ROOT / "nbs" / "80_plots.ipynb") > 3
-    losses = pages[out / "30_losses.html"].text
+    pictures = pages[out / "800_plots.html"].text.count('src="data:image/png')
+    assert pictures == pictures_shown(ROOT / "nbs" / "800_plots.ipynb") > 3
+    losses = pages[out / "300_losses.html"].text
     assert 'class="math"' in losses and "lVert" not in re.sub(r'alt="[^"]*"', "", losses)
 
 
