@@ -54,6 +54,8 @@ def nonsense(arm: Arm) -> str:  # "" for an arm that means something
     if arm.extra in ("noise", "held_back") and (arm.selector or arm.searched):
         return f"extra is '{arm.extra}', which is not selected; leave selector out"
     if arm.round == 1 and not arm.feedback: return "feedback begins with round 2; leave it out, or set round"
+    if arm.searched and arm.schedule not in ("mixed", "weighted"):
+        return f"a search tries short trainings, which schedule '{arm.schedule}' has not; use 'mixed'"
     if arm.searched and arm.selector: return "the selector is sought and given; leave one of them out"
     if arm.extra == "noise" and arm.extra_labels == "soft": return "noise has no soft labels; use hard ones"
     if arm.schedule == "weighted" and not arm.generated:

@@ -231,18 +231,22 @@ class Cell:
         def planned(k: int) -> Step: return student_step(self.planner(), self.cfg, name, arm, k, inputs)
         return [self.add(planned(k)) for k in range(self.cfg.students)]
 
-# %% ../../nbs/731_experiment.study_plan.ipynb #c7b0daf3
-def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell], students: list[Step]) -> Step:
-    "Score all students."
+# %% ../../nbs/731_experiment.study_plan.ipynb #dfe69025
+def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell]) -> Step:
+    "Score all students; which of them belongs to which arm stands in its settings, by key."
     arms, twins = cfg.all_arms()
-    settings = {"arms": {name: choices(arm) for name, arm in arms.items()}, "twins": twins,
-                "fractions": list(cfg.fractions), "seeds": cfg.seeds, "students": cfg.students,
+    kinds = "rows", "draw", "choose", "search", "measure"
+    table, inputs = [], {data.key: data}
+    for cell in cells:
+        inputs[cell.rows.key] = cell.rows
+        inputs |= {key: s for key, s in cell.steps.items() if s.kind in kinds}
+        for name, arm in arms.items():
+            students = cell.students(name, arm)
+            inputs |= {s.key: s for s in students}
+            table += [[name, cell.rows.settings["share"], cell.seed, k, s.key] for k, s in enumerate(students)]
+    settings = {"arms": {name: choices(arm) for name, arm in arms.items()}, "twins": twins, "table": table,
                 "bootstrap": cfg.bootstrap, "level": cfg.level, "robust_images": cfg.robust_images}
-    kinds = "draw", "choose", "search", "measure"
-    reads = [s for cell in cells for s in cell.steps.values() if s.kind in kinds]
-    rows = {cell.rows.key: cell.rows for cell in cells}
-    inputs = (data, *rows.values(), *students, *reads)
-    return Step("answer", "answer", settings, inputs, cfg.seed, "answer of the study", group="answer")
+    return Step("answer", "answer", settings, tuple(inputs.values()), cfg.seed, "answer of the study")
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #ee321032
 def plan_study(
@@ -252,16 +256,15 @@ def plan_study(
     "Every step of a study, in an order in which each comes after its inputs."
     labels = images.part("train")[1]
     data = data_step(images.fingerprint(), images.classes)
-    arms, cells = cfg.all_arms()[0], []
+    arms, cells, steps = cfg.all_arms()[0], [], {data.key: data}
     for share in cfg.fractions:
         for seed in range(cfg.seed, cfg.seed + cfg.seeds):
             n_rows = int(subset_rows(labels, share, seed).sum())
             rows = rows_step(data, share, seed)
             cells.append(Cell(cfg, rows, n_rows, len(labels), images.classes, seed))
-    students = [s for cell in cells for name, arm in arms.items() for s in cell.students(name, arm)]
-    steps = {data.key: data} | {cell.rows.key: cell.rows for cell in cells}
-    for cell in cells: steps |= cell.steps
-    return Plan([*steps.values(), answer_step(cfg, data, cells, students)])
+            for name, arm in arms.items(): cells[-1].students(name, arm)
+            steps |= {rows.key: rows} | cells[-1].steps
+    return Plan([*steps.values(), answer_step(cfg, data, cells)])
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #c2870134
 def study_text(
