@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['Extra', 'Labels', 'Transform', 'Balance', 'ScheduleName', 'OF_EXTRA', 'SOFT', 'ARMS', 'EXTRA_WORDS',
            'TRANSFORM_WORDS', 'BALANCE_WORDS', 'SCHEDULE_WORDS', 'Arm', 'nonsense', 'nonsense_without',
-           'nonsense_alone', 'check_arm', 'twin', 'arm_words', 'get_arm', 'name_of', 'with_twins', 'choices']
+           'nonsense_alone', 'check_arm', 'twin', 'arm_words', 'choices', 'change_of', 'changed_arm', 'get_arm',
+           'name_of', 'with_twins']
 
-# %% ../../nbs/032_experiment.arms.ipynb #3a2ab835
+# %% ../../nbs/032_experiment.arms.ipynb #365e97bd
+import json
 from dataclasses import dataclass, fields, replace
 from typing import Literal
-from ..settings import Range, UserError, check_ranges, closest, setting
+from ..settings import Range, UserError, check_ranges, closest, from_dict, setting
 
 # %% ../../nbs/032_experiment.arms.ipynb #cb7d74ca
 Extra = Literal["none", "generated", "placebo", "noise", "copies", "held_back"]
@@ -169,15 +171,47 @@ def arm_words(arm: Arm) -> str:
             TRANSFORM_WORDS.get(arm.transform, ""), BALANCE_WORDS.get(arm.balance, ""), arm.classifier]
     return "; ".join([text, *filter(None, more)])
 
+# %% ../../nbs/032_experiment.arms.ipynb #03607814
+def choices(arm: Arm) -> dict:
+    "What differs from the plain arm, ready for JSON; equal arms give equal choices."
+    plain = Arm()
+    names = [f.name for f in fields(Arm) if getattr(arm, f.name) != getattr(plain, f.name)]
+    changed = {name: getattr(arm, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+
+# %% ../../nbs/032_experiment.arms.ipynb #54818f5f
+def change_of(text: str, arm: str) -> tuple[str, object]:  # name of a field, its value
+    "Read one change, `ratio=0.5`; `UserError` for a field that an arm has not."
+    name, equals, value = (part.strip() for part in text.partition("="))
+    kinds = {f.name: f.type for f in fields(Arm)}
+    if not equals or name not in kinds:
+        raise UserError(f"Arm '{arm}': '{text}' is no change of a field{closest(name, kinds)}")
+    if name == "selector": return name, tuple(link.strip() for link in value.split(" + "))
+    plain = getattr(Arm(), name)
+    if isinstance(plain, str): return name, value
+    try: number = json.loads(value.lower())
+    except ValueError: number = None
+    if isinstance(plain, bool) != isinstance(number, bool) or number is None:
+        wanted = "true or false" if isinstance(plain, bool) else "a number"
+        raise UserError(f"Arm '{arm}': {name} is '{value}'; give {wanted}.")
+    return name, type(plain)(number)
+
+# %% ../../nbs/032_experiment.arms.ipynb #4ed8084c
+def changed_arm(arm: Arm, text: str, name: str) -> Arm:
+    "An arm with changes, `ratio=0.5, labels=soft`; `UserError` for a value that is no choice."
+    changes = dict(change_of(part, name) for part in text.split(","))
+    return from_dict(Arm, {**choices(arm), **changes}, f"arm '{name}'")
+
 # %% ../../nbs/032_experiment.arms.ipynb #cd0c12b7
 def get_arm(
     name: str,
     own: dict[str, Arm],  # arms that a person has defined, by name
 ) -> Arm:
     "An arm by its name; `UserError` with the nearest name where there is none."
-    known = {**ARMS, **own}
-    if name not in known: raise UserError(f"Unknown arm '{name}'{closest(name, known)}")
-    return check_arm(name, known[name])
+    known, bare, changes = {**ARMS, **own}, name, ""
+    if name not in known and name.endswith("]"): bare, _, changes = name[:-1].partition("[")
+    if bare not in known: raise UserError(f"Unknown arm '{bare}'{closest(bare, known)}")
+    return check_arm(name, changed_arm(known[bare], changes, name) if changes else known[bare])
 
 # %% ../../nbs/032_experiment.arms.ipynb #2de98ddd
 def name_of(
@@ -206,11 +240,3 @@ def with_twins(
     same = [(a, b) for a in arms for b in arms if a < b and arms[a] == arms[b]]
     if same: raise UserError(f"Arms '{same[0][0]}' and '{same[0][1]}' are the same; leave one of them out.")
     return arms, {name: twins.get(name) for name in arms}
-
-# %% ../../nbs/032_experiment.arms.ipynb #03607814
-def choices(arm: Arm) -> dict:
-    "What differs from the plain arm, ready for JSON; equal arms give equal choices."
-    plain = Arm()
-    names = [f.name for f in fields(Arm) if getattr(arm, f.name) != getattr(plain, f.name)]
-    changed = {name: getattr(arm, name) for name in names}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}

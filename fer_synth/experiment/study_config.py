@@ -46,7 +46,7 @@ class StudyConfig:
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     arms: tuple[str, ...] = ("balanced", "augmented", "soft", "distilled+soft")  # names of arms; see `own`
-    own: dict[str, Arm] = field(default_factory=dict)  # further arms by name, each by what differs from `real`
+    own: dict[str, Arm] = field(default_factory=dict)  # further arms by name
     fractions: tuple[float, ...] = (1.0,)  # shares of the training rows, more than 0 and at most 1
     seeds: int = setting(5, POSITIVE)  # subsets, GANs and teachers; each is begun anew
     students: int = setting(1, POSITIVE)  # classifiers of every arm for each of them

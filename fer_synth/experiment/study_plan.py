@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HOW', 'NETWORK', 'subset_rows', 'rows_step', 'CellPlanner', 'cell_planner', 'Source', 'gan_steps', 'teacher_step',
-           'draw_step', 'student_schedule', 'student_settings', 'choose_step', 'student_step', 'Cell', 'answer_step',
-           'plan_study', 'study_text']
+           'draw_step', 'memorise_step', 'labels_step', 'student_schedule', 'student_settings', 'choose_step',
+           'student_step', 'Cell', 'answer_step', 'plan_study', 'study_text']
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #97dbbc82
 import hashlib, json
@@ -41,7 +41,8 @@ def rows_step(data: Step, share: float, seed: int) -> Step:
     "The training rows of a cell."
     settings = {"share": share} | ({"seed": seed} if share < 1 else {})
     name = f"rows-{100 * share:g}" + (f"-{seed}" if share < 1 else "")
-    return Step(name, "rows", settings, (data,), title=f"{100 * share:g} % of the training rows", group="rows")
+    title = f"{100 * share:g} % of the training rows"
+    return Step(name, "rows", settings, (data,), title=title, group="rows")
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #bfc1a4f0
 @dataclass
@@ -67,7 +68,7 @@ def cell_planner(
 ) -> CellPlanner:
     "What plans the steps of a share and a seed."
     run = cfg.run_config(seed)
-    if family and family != run.gan.family: run = replace(run, gan=change_family(run.gan, family))
+    if family not in ("", run.gan.family): run = replace(run, gan=change_family(run.gan, family))
     percent = 100 * rows.settings["share"]
     prefix = f"{percent:g}-{seed}-" + (f"{family}-" if family else "")
     where = f"{percent:g} %, seed {seed}"
@@ -129,6 +130,17 @@ def draw_step(
     settings = {"images": cfg.pool, "round": source.round, "keep": p.cfg.gan.keep}
     title = f"pool of round {source.round}" + (" without feedback" if control else "")
     return p.step(f"{control}draw-{source.round}", "draw", settings, [*judges, *gans], title)
+
+# %% ../../nbs/731_experiment.study_plan.ipynb #01bbcaa5
+def memorise_step(p: CellPlanner, draw: Step) -> Step:
+    "Look for copies of training rows in a pool; once for each share is enough, as a search is long."
+    return p.step(f"memorise-{draw.settings['round']}", "memorise", {}, [draw], "search for copies")
+
+# %% ../../nbs/731_experiment.study_plan.ipynb #cbb74a9b
+def labels_step(cfg: StudyConfig, data: Step) -> Step:
+    "Look for rows that are likely to have a wrong label."
+    settings = {"folds": cfg.label_folds, "clf": result_fields(cfg.teacher)}
+    return Step("label-errors", "labels", settings, (data,), cfg.seed, "search for label errors", "labels")
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #0ff6edc8
 def student_schedule(cfg: StudyConfig, n_all: int) -> Schedule:
@@ -218,6 +230,7 @@ class Cell:
             q = p if source.feedback else replace(p, prefix=p.prefix + "control-")
             measured = measure_step(q, gans, judges[0])
             self.add(replace(measured, name=f"{measured.name}-{source.round}"))
+            if self.seed == self.cfg.seed: self.add(memorise_step(q, self.draws[source]))
         return self.draws[source]
 
     def students(self, name: str, arm: Arm) -> list[Step]:
@@ -235,15 +248,15 @@ class Cell:
 def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell]) -> Step:
     "Score all students; which of them belongs to which arm stands in its settings, by key."
     arms, twins = cfg.all_arms()
-    kinds = "rows", "draw", "choose", "search", "measure"
     table, inputs = [], {data.key: data}
     for cell in cells:
         inputs[cell.rows.key] = cell.rows
-        inputs |= {key: s for key, s in cell.steps.items() if s.kind in kinds}
+        inputs |= {key: s for key, s in cell.steps.items() if s.kind == "draw"}
         for name, arm in arms.items():
             students = cell.students(name, arm)
             inputs |= {s.key: s for s in students}
-            table += [[name, cell.rows.settings["share"], cell.seed, k, s.key] for k, s in enumerate(students)]
+            share = cell.rows.settings["share"]
+            table += [[name, share, cell.seed, k, s.key] for k, s in enumerate(students)]
     settings = {"arms": {name: choices(arm) for name, arm in arms.items()}, "twins": twins, "table": table,
                 "bootstrap": cfg.bootstrap, "level": cfg.level, "robust_images": cfg.robust_images}
     return Step("answer", "answer", settings, tuple(inputs.values()), cfg.seed, "answer of the study")
@@ -264,7 +277,8 @@ def plan_study(
             cells.append(Cell(cfg, rows, n_rows, len(labels), images.classes, seed))
             for name, arm in arms.items(): cells[-1].students(name, arm)
             steps |= {rows.key: rows} | cells[-1].steps
-    return Plan([*steps.values(), answer_step(cfg, data, cells)])
+    more = [labels_step(cfg, data)] if cfg.label_folds else []
+    return Plan([*steps.values(), *more, answer_step(cfg, data, cells)])
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #c2870134
 def study_text(
