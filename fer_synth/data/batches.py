@@ -88,14 +88,16 @@ class Order:
             self.cache[i] = torch.randperm(self.n, generator=rng(self.seed, "pass", i))
         return self.cache[i]
 
-    def __getitem__(self, step: int) -> torch.Tensor:
-        start = step * self.batch
-        last = start + self.batch - 1
+    def span(self, start: int, count: int) -> torch.Tensor:
+        "So many rows (at least one) of the endless passes, from a place on."
+        last = start + count - 1
         first_pass = start // self.n
         last_pass = last // self.n
         rows = torch.cat([self.of_pass(i) for i in range(first_pass, last_pass + 1)])
         offset = start - first_pass * self.n
-        return rows[offset:offset + self.batch]
+        return rows[offset:offset + count]
+
+    def __getitem__(self, step: int) -> torch.Tensor: return self.span(step * self.batch, self.batch)
 
 # %% ../../nbs/220_data.batches.ipynb #a9752fea
 def balanced_rows(
@@ -138,9 +140,11 @@ class Batches:
         extra: int = 0,            # the last `extra` rows are a group of their own …
         extra_share: float = 0.0,  # … that gets this share of each batch, rounded down
         shared: bool = True,       # several processes share a batch; False: each of them has all of it
+        weights=None,              # how much each image counts, float32 (N,); None: all alike
     ):
         self.images = images if isinstance(images, Rows) else torch.as_tensor(images).to(device)
         self.labels = torch.as_tensor(labels).to(device)
+        self.row_weights = None if weights is None else torch.as_tensor(weights, device=device)
         self.main = len(images) - extra
         self.seed = derive(seed, "batches", *names)
         self.transform, self.shared = transform, shared
@@ -156,6 +160,10 @@ class Batches:
     def rows(self, step: int) -> torch.Tensor:
         "Row numbers of a step, for all processes."
         return torch.cat([rows[order[step]] for rows, order in self.groups])
+    def weights(self, step: int) -> torch.Tensor | None:  # (batch,), on the device; None: all alike
+        "How much each image of a step counts, for all processes."
+        if self.row_weights is None: return None
+        return self.row_weights[self.rows(step).to(self.row_weights.device)]
     def take(self, rows: torch.Tensor) -> torch.Tensor:  # uint8 (len(rows), C, H, W), on the device
         "Images by their row numbers."
         if isinstance(self.images, Rows):
