@@ -58,7 +58,8 @@ class StudyConfig:
     label_folds: int = setting(0, NOT_NEGATIVE)  # folds of the search for label errors; 0: no search
     bootstrap: int = setting(2000, POSITIVE)  # resamples behind each interval
     level: float = setting(0.95, SHARE)  # coverage of the intervals
-    longest: float = setting(8.0, POSITIVE)  # until-converged lengthens the budget at most so many times
+    until_converged: bool = setting(False, result=False)  # lengthen the budget of all until none still improves
+    longest: float = setting(8.0, POSITIVE)  # but at most so many times
     seed: int = setting(0, NOT_NEGATIVE)  # first seed; the others follow it
     device: str = setting("auto", result=False)  # "auto", "cpu", "cuda", "cuda:1" or "mps"
     threads: int = setting(0, NOT_NEGATIVE, result=False)  # CPU threads; 0 leaves it to PyTorch

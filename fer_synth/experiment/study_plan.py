@@ -286,12 +286,14 @@ def study_text(
     store: Store | None,   # of a study that has begun; None: nothing is done yet
     paces: Paces,
     workers: int = 1,      # steps that are computed at a time
+    others=(),             # stores of other folders, whose finished steps would be taken over
 ) -> str:
     "What a study will do, kind by kind, with the time that it takes here."
+    places = [place for place in (store, *others) if place]
     rows, seconds, unknown = [("steps", "done", "kind", "time")], 0.0, 0
     for kind in dict.fromkeys(step.kind for step in plan):
         steps = plan.of(kind)
-        todo = [s for s in steps if not (store and store.state(s) == "done")]
+        todo = [s for s in steps if not any(place.state(s) == "done" for place in places)]
         guesses = [paces.estimate(s) for s in todo]
         known = [g for g in guesses if g is not None]
         lacking = len(guesses) - len(known)
