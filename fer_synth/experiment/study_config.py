@@ -58,7 +58,7 @@ class StudyConfig:
     label_folds: int = setting(0, NOT_NEGATIVE)  # folds of the search for label errors; 0: no search
     bootstrap: int = setting(2000, POSITIVE)  # resamples behind each interval
     level: float = setting(0.95, SHARE)  # coverage of the intervals
-    until_converged: bool = setting(False, result=False)  # lengthen the budget of all until none still improves
+    until_converged: bool = setting(False, result=False)  # lengthen all budgets until no student improves
     longest: float = setting(8.0, POSITIVE)  # but at most so many times
     seed: int = setting(0, NOT_NEGATIVE)  # first seed; the others follow it
     device: str = setting("auto", result=False)  # "auto", "cpu", "cuda", "cuda:1" or "mps"

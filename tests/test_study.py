@@ -1,0 +1,194 @@
+"A study from its settings to its record: equal however it is computed, and nothing of the test is learned from."
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fer_synth import cli
+from fer_synth.experiment import studies
+from fer_synth.experiment.arms import ARMS, Arm
+from fer_synth.experiment.study_config import get_study
+from fer_synth.experiment.study_plan import plan_study
+from fer_synth.experiment.study_pools import StudyJob
+from fer_synth.experiment.study_students import chosen_images, extra_images, real_images
+from fer_synth.experiment.study_work import check_study_provenance, table_of
+from fer_synth.records import RunFolder
+from fer_synth.settings import UserError
+from fer_synth.steps import Store
+
+CONTROLS = ("placebo", "noise", "copies", "ceiling", "round-2", "round-2-control", "soft-searched")
+
+
+def small(**changes):
+    "A study of one share and few arms."
+    return replace(get_study("tiny_study"), fractions=(0.5,), arms=("soft", "distilled"), **changes)
+
+
+def record(folder) -> dict:
+    "study.json without what depends on the moment and the machine."
+    found = json.loads((folder / "study.json").read_text())
+    return {name: value for name, value in found.items() if name not in ("costs", "made", "command")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    "A study with every kind of extra images, two seeds, half of the rows."
+    cfg = small(own={"alone": Arm(real=False, extra="generated")})
+    return studies.run_study(replace(cfg, arms=(*cfg.arms, "augmented", *CONTROLS, "alone")),
+                             tmp_path_factory.mktemp("study") / "whole", show=False)
+
+
+@pytest.fixture(scope="module")
+def study(finished):
+    "Its settings, plan, images and a job to look into it."
+    again = studies.reopen_study(finished, show=False)
+    return again, again.plan(), StudyJob(again.cfg, again.store, again.images, "cpu", False)
+
+
+def student_of(study, arm: str):
+    "The first student of an arm, with what it learned from."
+    again, plan, job = study
+    step = next(s for key, s in table_of(plan.of("answer")[0]).items() if key[0] == arm)
+    return step, real_images(job, step, ARMS[arm]), extra_images(job, step, ARMS[arm])
+
+
+def test_the_record_speaks_of_every_arm(finished):
+    found = record(finished)
+    assert set(found["arms"]) >= {"real", "balanced", "soft", "augmented", *CONTROLS, "alone"}
+    assert {s["arm"] for s in found["scores"]} == set(found["arms"])
+    assert found["arms"]["augmented"]["twin"] == "balanced" and found["arms"]["soft-searched"]["twin"] == "real"
+    assert [found["arms"][name]["role"] for name in ("real", "soft", "ceiling")] == ["baseline", "generated", "control"]
+    assert found["memorisation"]["planted"]["put"] > 0 and len(found["provenance"]) == 2 * 3
+    assert {(r["round"], r["feedback"]) for r in found["rounds"]} == {(1, True), (2, True), (2, False)}
+    assert all(c["steps"] == 16 for c in found["convergence"])
+    table = (finished / "study.csv").read_text().splitlines()
+    assert table[0] == "arm,fraction,seed,student,class,metric,value" and len(table) > 1000
+
+
+def test_what_controls_learn_from(study):
+    images = study[0].images
+    step, real, extra = student_of(study, "placebo")
+    _, _, plain = student_of(study, "soft")
+    assert (extra.images == plain.images).all() and (extra.labels != plain.labels).any()
+    assert (np.bincount(extra.labels) == np.bincount(plain.labels)).all()
+
+    _, real, copies = student_of(study, "copies")
+    known = {image.tobytes(): label for image, label in zip(real.images, real.labels)}
+    assert all(known[image.tobytes()] == label for image, label in zip(copies.images, copies.labels))
+
+    step, real, held = student_of(study, "ceiling")
+    train = {image.tobytes() for image in images.part("train")[0]}
+    mine = {image.tobytes() for image in real.images}
+    held = {image.tobytes() for image in held.images}
+    assert held <= train and not held & mine and held | mine == train
+
+    assert student_of(study, "noise")[2].images.std() > 70
+
+
+def test_soft_labels_come_from_the_teacher_and_hard_ones_stay(study):
+    step, real, extra = student_of(study, "soft")
+    assert real.soft is None and extra.soft.shape == (len(extra), 5)
+    np.testing.assert_allclose(extra.soft.sum(1), 1, atol=1e-5)
+    _, taught, nothing = student_of(study, "distilled")
+    assert nothing is None and (taught.soft[np.arange(len(taught)), taught.labels] >= 0.3 - 1e-6).all()
+
+
+def test_topping_up_evens_the_classes(study):
+    again, plan, job = study
+    _, real, extra = student_of(study, "augmented")
+    lacking = real.counts.max() - real.counts
+    assert (extra.counts <= lacking).all() and extra.counts.sum() > 0
+
+
+def test_a_stopped_study_ends_with_the_same_numbers(tmp_path):
+    cfg = small(seeds=1)
+    whole = studies.run_study(cfg, tmp_path / "whole", show=False)
+    stopped = studies.begin_study(cfg, tmp_path / "stopped", show=False)
+    plan = stopped.plan()
+    studies.compute(stopped, studies.up_to(plan.of("draw")[0]), studies.Executor())
+    folder = studies.resume_study(tmp_path / "stopped", show=False)
+    assert record(folder) == record(whole)
+
+
+def test_students_go_on_until_they_are_finished(tmp_path):
+    cfg = small(seeds=1, until_converged=True, longest=4.0)
+    lengthened = studies.run_study(replace(cfg, steps=8), tmp_path / "lengthened", show=False)
+    found = record(lengthened)
+    steps = found["steps"]
+    assert steps in (16, 32) and not all(c["marked"] for c in found["convergence"]) or steps == 32
+    at_once = studies.run_study(replace(cfg, steps=steps, until_converged=False, validations=cfg.validations * steps // 8),
+                                tmp_path / "at-once", reuse=[lengthened], show=False)
+    parts = "scores", "differences", "convergence"
+    assert [record(at_once)[p] for p in parts] == [found[p] for p in parts]
+
+
+def test_a_row_of_the_test_split_is_refused_by_name(finished, study, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(finished, copied)
+    again, plan, _ = study
+    job = StudyJob(again.cfg, Store(RunFolder(copied)), again.images, "cpu", False)
+    answer = plan.of("answer")[0]
+    check_study_provenance(job, answer)
+    rows = job.store.folder(plan.of("rows")[0]).path / "hashes.npy"
+    test = np.flatnonzero(again.images.split == "test")[0]
+    np.save(rows, np.append(np.load(rows), again.images.hashes[test]))
+    with pytest.raises(UserError, match=f"'{again.images.names[test]}' \\(test\\)"):
+        check_study_provenance(job, answer)
+
+
+def test_a_generator_of_other_rows_is_refused(finished, study, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(finished, copied)
+    again, plan, _ = study
+    job = StudyJob(again.cfg, Store(RunFolder(copied)), again.images, "cpu", False)
+    path = job.store.folder(plan.of("draw")[0]).path / "provenance.json"
+    lines = json.loads(path.read_text())
+    path.write_text(json.dumps([{**line, "rows": "0" * 12} for line in lines]))
+    with pytest.raises(UserError, match="none of this study's"): check_study_provenance(job, plan.of("answer")[0])
+
+
+def test_nothing_kept_is_an_error_that_says_what_to_do(study, tmp_path):
+    again, plan, job = study
+    choice = plan.of("choose")[0]
+    store = Store(RunFolder(tmp_path))
+    for step in (choice, choice.input("draw")):
+        shutil.copytree(again.store.folder(step).path, store.folder(step).path)
+    np.savez(store.folder(choice).path / "chosen.npz", index=np.zeros(0, int), labels=np.zeros(0, int), weights=[])
+    empty = StudyJob(again.cfg, store, again.images, "cpu", False)
+    with pytest.raises(UserError, match="no generated image was kept"):
+        chosen_images(empty, choice, ARMS["soft"])
+
+
+@pytest.mark.parametrize("words, told", [
+    (["study"], "Say where to start"),
+    (["study", "--recipe", "study_drwn32"], "did you mean 'study_drawn32'"),
+    (["study", "--recipe", "tiny_study", "--arms", "sofd"], "did you mean 'soft'"),
+    (["study", "--recipe", "tiny_study", "--arms", "soft[ratio=7]"], "ratio is 7"),
+    (["study", "--recipe", "tiny_study", "--fractions", "1.5"], "fractions has 1.5"),
+    (["study", "--recipe", "tiny_study", "--workers", "0"], "--workers is 0"),
+    (["study", "--recipe", "tiny_study", "--arms", "ceiling", "--fractions", "1"], "needs held-back rows"),
+    (["study", "--config", "missing.toml"], "missing.toml does not exist"),
+    (["study", "--recipe", "tiny_study", "--gan.stepz", "3"], "did you mean '--gan.steps'"),
+    (["resume", "nowhere"], "nowhere is not a run folder"),
+])
+def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert told in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["study", "--recipe", "tiny_study", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "student" in told and "In all about" in told and not list(tmp_path.iterdir())
+
+
+def test_an_arm_more_takes_over_the_rest(finished, tmp_path):
+    again, cfg = studies.open_study(finished)
+    plan = plan_study(replace(cfg, arms=(*cfg.arms, "mixup")), studies.reopen_study(finished, show=False).images)
+    store = Store(RunFolder(finished))
+    lacking = [s.kind for s in plan if store.state(s) != "done"]
+    assert sorted(lacking) == ["answer", "student", "student"]
