@@ -7,6 +7,10 @@ import pytest
 from browser import ROOT, drag, pixels, press, shot, steady, visit, wait_changed, wait_shown, wait_text
 
 EXPLORE = ROOT / "nbs" / "explore"
+# The width of an element, and how often in a row it was the same: it may still be on its way.
+SETTLED = """const now = document.querySelector(s).getBoundingClientRect().width;
+    const settled = window.ferSettled = now === window.ferWidth ? (window.ferSettled || 0) + 1 : 0;
+    window.ferWidth = now;"""
 SAYS = "([s, t]) => document.querySelector(s).innerText === t"
 LONG = 900  # seconds that the tour may take on a slow machine; it trains
 
@@ -24,6 +28,11 @@ def text(page, selector: str) -> str: return page.locator(selector).first.inner_
 def wait_said(page, selector: str, words: str) -> None:
     "Wait until the text of an element holds `words`; a button and a line beside it need not change at once."
     page.locator(selector).first.filter(has_text=words).wait_for()
+
+
+def wait_for(page, truth: str, *values) -> None:
+    "Wait until a JavaScript function of `values` says true."
+    page.wait_for_function(f"values => ({truth})(...values)", arg=list(values), polling=100)
 
 
 def handle(page, slider: str): return page.locator(f"{slider} .noUi-handle").first
@@ -50,7 +59,8 @@ def turn_pages(page, here: str) -> None:
     with steady(page, images):
         page.locator(here + "button.fer-next").click()
         second = wait_changed(page, images, first)
-    assert len(second) == len(first) and number.input_value() == "2"
+    assert len(second) == len(first)
+    wait_for(page, "s => document.querySelector(s).value === '2'", here + ".fer-page input")
     with steady(page, images):
         press(page, page.locator(here + "button.fer-next"), "Enter")
         third = wait_changed(page, images, second)
@@ -79,7 +89,7 @@ def decide(page, here: str) -> None:
         wait_text(page, toggle, before)
         press(page, undo, "Enter")
         page.wait_for_function(SAYS, arg=[toggle, before])
-    assert pixels(page, images) == first
+    wait_shown(page, images, first)
 
 
 def look_closely(page, here: str) -> None:
@@ -129,8 +139,7 @@ def narrow_down(page, here: str) -> None:
     wait_changed(page, images, narrow)
 
     def wait_width(sign: str, width: float) -> None:
-        wider = f"([s, w]) => document.querySelector(s).getBoundingClientRect().width {sign} w"
-        page.wait_for_function(wider, arg=[images, width])
+        wait_for(page, f"(s, w) => {{ {SETTLED} return settled >= 3 && now {sign} w; }}", images, width)
     def width() -> float: return page.locator(images).first.bounding_box()["width"]
     old, slider = width(), handle(page, here + ".fer-size")
     press(page, slider, "ArrowRight", 4)
@@ -222,11 +231,13 @@ def confusion(page) -> None:
 
 def watch_training(page) -> None:
     here = part(page, ".fer-monitor")
-    assert text(page, here + ".fer-headline").startswith("Finished after")
-    assert page.locator(here + "button.fer-stop").is_disabled()
+    wait_for(page, "s => document.querySelector(s)?.innerText.startsWith('Finished after')",
+             here + ".fer-headline")
+    wait_for(page, "s => document.querySelector(s).disabled", here + "button.fer-stop")
     assert len(pixels(page, here + "img.fer-curves")) == len(pixels(page, here + "img.fer-samples")) == 1
 
     # The run of the notebook was stopped, and its panel says how to go on.
+    page.locator(".fer-monitor").nth(1).wait_for()
     page.evaluate("() => { document.querySelectorAll('.fer-monitor')[1].id = 'fer-own'; }")
     page.wait_for_function(SAYS, arg=["#fer-own button.fer-stop", "Stopped"])
     wait_said(page, "#fer-own .fer-status", "fer-synth resume")
@@ -236,8 +247,7 @@ def watch_training(page) -> None:
 
 def tour(page) -> None:
     "It trains and shows; the last section has been reached, with a picture in each."
-    pictures = page.locator("img").evaluate_all("all => all.filter(i => i.naturalWidth > 50).length")
-    assert pictures >= 10
+    wait_for(page, "n => [...document.images].filter(i => i.naturalWidth > 50).length >= n", 10)
     shot(page, "tour")
 
 
@@ -299,7 +309,7 @@ def write(step, line):
 for step, line in log[:30]: write(step, line)
 def grow():
     for step, line in log[30:]:
-        time.sleep(.4)
+        time.sleep(1.5)     # so that there are lines left when a slow machine opens it again
         write(step, line)
 threading.Thread(target=grow, daemon=True).start()
 monitor = TrainingMonitor(folder)

@@ -38,7 +38,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("make, classes, channels", [
     (lambda tmp_path: digits(), tuple("0123456789"), 1), (fake, ("0", "1", "2"), 3),
     (folder, ("fear", "happy", "sad"), 1)], ids=["scikit-learn", "FakeData", "ImageFolder"])
-def test_from_the_facts_to_a_tiny_run(tmp_path, capsys, make, classes, channels):
+def test_from_the_facts_to_a_tiny_run(request, tmp_path, capsys, make, classes, channels):
+    if make is not fake: request.getfixturevalue("no_pictures")     # drawn once, in colour
     images = make(tmp_path)
     assert images.classes == classes and images.images.shape[1:] == (channels, 16, 16)
     assert f"{len(classes)} classes, used as 16x16" in describe(images)

@@ -177,7 +177,7 @@ def test_a_setting_out_of_its_range_is_refused_by_name(invented, tmp_path, capsy
     assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_an_invented_family_runs_from_data_to_report(invented, tmp_path):
+def test_an_invented_family_runs_from_data_to_report(invented, no_pictures, tmp_path):
     path = tmp_path / "run"
     assert cli.main(family_words("linear", path, "--gan.contrast", "1.5")) == 0
     run = Run.open(path)

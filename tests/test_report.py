@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from records import FIVE, make_records
 
-from fer_synth import report
+from fer_synth import report_pictures
 from fer_synth.config import UserError
+from fer_synth.figures import png
 from fer_synth.report import make_report
 from fer_synth.report_pictures import PICTURES, affordable, make_figures
 from fer_synth.run_records import read_records
@@ -56,9 +57,9 @@ def copy(run, tmp_path): return shutil.copytree(run, tmp_path / "run")
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    "Draws no pictures, for tests of text."
-    monkeypatch.setattr(report, "draw_pictures", lambda r, folder: [])
+def coarse(monkeypatch):
+    "Draws every picture with a fifth of its pixels an inch, for tests of what is drawn rather than how fine."
+    monkeypatch.setattr(report_pictures, "png", lambda fig, colours=0: png(fig, dpi=40))
 
 
 def only(run, pattern):
@@ -170,7 +171,7 @@ def test_a_run_that_is_not_finished_has_no_report(copy):
     with pytest.raises(UserError, match="no compare yet; continue it with"): make_report(copy)
 
 
-def test_what_came_from_another_run_is_said(copy, quick):
+def test_what_came_from_another_run_is_said(copy, no_pictures):
     assert "taken from another run" not in page_of(copy).text
     for name in ("judge-0", "gan-1"):
         edit(only(copy, f"steps/{name}-*/step.json"), lambda note: note.update(reused_from="runs/<b>other"))
@@ -183,12 +184,12 @@ def test_records_of_two_runs(copy):
     with pytest.raises(UserError, match="does not agree"): make_report(copy)
 
 
-def test_half_a_line_of_stats(copy, quick):
+def test_half_a_line_of_stats(copy, no_pictures):
     with open(only(copy, "steps/gan-2-*/stats.jsonl"), "a") as f: f.write('{"stage": "gan-2", "st')
     assert "All numbers" in page_of(copy).text
 
 
-def test_hostile_names(tmp_path):
+def test_hostile_names(tmp_path, coarse):
     "Class names and messages are text, whatever they look like, on the page and in the pictures."
     names = ("<b>x", "a&b\"'", "$\\frac{x}$", "_under-score", "é ß")
     page = page_of(make_records(tmp_path / "<i>run", classes=names, source="<script>alert(1)</script>.zip"))
@@ -196,27 +197,27 @@ def test_hostile_names(tmp_path):
     assert not {"b", "i", "script"} & {t for t, _ in page.tags}
 
 
-def test_one_round_without_balanced(tmp_path):
+def test_one_round_without_balanced(tmp_path, coarse):
     page = page_of(make_records(tmp_path / "run", rounds=1, arms=("real", "augmented")))
     assert "augmented − real" in page.text and "Round 1" in page.text
     assert not any(words in page.text for words in ("− balanced", "classes are even", "Round 2"))
     assert len(page.all("img")) == len(PICTURES)
 
 
-def test_without_augmented(tmp_path):
+def test_without_augmented(tmp_path, coarse):
     page = page_of(make_records(tmp_path / "run", arms=("real", "balanced")))
     assert "Not asked" in page.text and "balanced − real" in page.text and "Kept and dropped" not in page.text
     assert len(page.all("img")) == 4
 
 
-def test_classifier_alone(tmp_path):
+def test_classifier_alone(tmp_path, coarse):
     run = make_records(tmp_path / "run", arms=("real",), seeds=1)
     assert [p.name for p in make_figures(run)][::2] == ["training-curves.png", "confusion.png", "recall.png"]
     page = page_of(run)
     assert "Not asked" in page.text and "lost recall" not in page.text and len(page.all("img")) == 3
 
 
-def test_nothing_kept(tmp_path):
+def test_nothing_kept(tmp_path, coarse):
     page = page_of(make_records(tmp_path / "run", threshold=1.0, rounds=1))
     assert "no generated faces were kept" in page.text and "Not shown" not in page.text
     assert "none of" in page.text                                   # the warnings with their advice
@@ -249,7 +250,7 @@ def test_phone_pictures_give_way(run):
     assert affordable(files, 0) == wide and affordable(files, 10 ** 9) == set(files)
 
 
-def test_claims_need_five_seeds(tmp_path, quick):
+def test_claims_need_five_seeds(tmp_path, no_pictures):
     few = make_records(tmp_path / "few", rounds=1)
     enough = make_records(tmp_path / "enough", rounds=1, seeds=5, gain=.6)
     assert "Fewer than five seeds" in page_of(few).text
@@ -266,7 +267,7 @@ def test_command_repeats_the_run(run):
     assert FIVE == tuple(read_records(run).classes)
 
 
-def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path):
+def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path, coarse):
     "The texts speak of images unless the data are known to be faces."
     leaves = make_records(
         tmp_path / "leaves", classes=("oak", "birch"), source="leaves.zip", rounds=1, threshold=.99)
@@ -277,13 +278,13 @@ def test_a_report_on_leaves_does_not_speak_of_faces(tmp_path):
     assert "images kept" in Page(text).text              # the warnings of the selection are among them
 
 
-def test_a_report_on_faces_speaks_of_faces(tmp_path, quick):
+def test_a_report_on_faces_speaks_of_faces(tmp_path, no_pictures):
     faces = make_records(tmp_path / "faces", source="fer2013.zip", rounds=1)
     assert "generated faces" in page_of(faces).text
 
 
 def test_the_page_shows_the_measures_beside_their_reference_and_the_warnings_of_the_training(
-        shared_run, tmp_path, quick):
+        shared_run, tmp_path, no_pictures):
     path = shutil.copytree(shared_run("tiny_cgan"), tmp_path / "run")
     metrics = json.loads((path / "metrics.json").read_text())
     found = json.loads((path / "measures.json").read_text())

@@ -8,7 +8,6 @@ import threading
 import time
 from dataclasses import replace
 
-import ipywidgets
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,8 +26,7 @@ from fer_synth.widgets.monitor_state import MonitorState, Tail
 
 
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
-once = pytest.mark.skipif(ipywidgets.__version__.startswith("7"),
-                          reason="knows nothing of ipywidgets; done with version 8")
+once = pytest.mark.once
 
 
 @pytest.fixture
