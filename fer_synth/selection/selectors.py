@@ -305,7 +305,7 @@ def check_chain(
         for piece in selector.kind.needs:
             if not has(c, piece): raise UserError(f"'{selector}' needs {PIECES[piece]}.")
         if selector.name == "committee" and selector.low > len(known):
-            raise UserError(f"'{selector}' needs as many judges; there are {len(known)} "
+            raise UserError(f"'{selector}' needs {selector.low:g} judges; there are {len(known)} "
                             f"({', '.join(known) or 'none'}).")
     if quota is None: return
     if isinstance(quota.count, tuple) and len(quota.count) != len(c.classes):
