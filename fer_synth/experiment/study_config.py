@@ -56,7 +56,6 @@ class StudyConfig:
     hard_share: float = setting(0.3, SHARE)  # weight of the class itself in the soft label of a real row
     robust_images: int = setting(500, NOT_NEGATIVE)  # test images for the corruptions; 0: no corruptions
     label_folds: int = setting(0, NOT_NEGATIVE)  # folds of the search for label errors; 0: no search
-    bootstrap: int = setting(2000, POSITIVE)  # resamples behind each interval
     level: float = setting(0.95, SHARE)  # coverage of the intervals
     until_converged: bool = setting(False, result=False)  # lengthen all budgets until no student improves
     longest: float = setting(8.0, POSITIVE)  # but at most so many times
@@ -154,7 +153,7 @@ def tiny_study() -> StudyConfig:
         teacher=replace(default_teacher(), arch="simple_cnn", dropout=0.0, epochs=2.0, batch=32),
         search=SearchConfig(selectors=("all", "confidence>=0.2"), ratios=(1.0,)),
         arms=("augmented", "soft", "distilled+soft", "placebo"), fractions=(0.5, 1.0), seeds=2, steps=16,
-        validations=4, pool=24, robust_images=20, bootstrap=200, threads=1)
+        validations=4, pool=24, robust_images=20, threads=1)
 
 # %% ../../nbs/034_experiment.study_config.ipynb #1cba14b5
 STUDIES = {recipe.__name__: recipe for recipe in (study_drawn32, study_fer32, tiny_study)}

@@ -258,7 +258,7 @@ def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell]) -> Step:
             share = cell.rows.settings["share"]
             table += [[name, share, cell.seed, k, s.key] for k, s in enumerate(students)]
     settings = {"arms": {name: choices(arm) for name, arm in arms.items()}, "twins": twins, "table": table,
-                "bootstrap": cfg.bootstrap, "level": cfg.level, "robust_images": cfg.robust_images}
+                "robust_images": cfg.robust_images, "level": cfg.level}
     return Step("answer", "answer", settings, tuple(inputs.values()), cfg.seed, "answer of the study")
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #ee321032
