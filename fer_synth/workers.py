@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRIES', 'Workplace', 'all_inputs', 'entries_for', 'Outcome', 'outcome_of', 'WorkersStop', 'workers_store', 'opened',
-           'compute_step', 'end_with', 'begin_worker', 'Worker', 'LocalWorkers', 'StepFailed', 'error_of',
-           'killed_too_often', 'PlanProgress', 'running_text', 'Handing', 'hand_out', 'run_workers']
+           'compute_step', 'end_with', 'begin_worker', 'Worker', 'killed_too_often', 'LocalWorkers', 'StepFailed',
+           'error_of', 'PlanProgress', 'running_text', 'Handing', 'hand_out', 'run_workers']
 
 # %% ../nbs/086_workers.ipynb #23cbfa72
 import multiprocessing, os, pickle, signal, time, traceback
@@ -57,7 +57,7 @@ def entries_for(plan: Plan, step: Step) -> list[dict]:
 class Outcome:
     "How a step ended in a worker."
     step: str                 # its name
-    state: str                # "done", "stopped", "user error", "failed" or "killed"
+    state: str                # "done", "stopped", "user error", "failed", "killed" or "lacks inputs"
     message: str = ""         # the sentence of a `UserError`; the traceback of another error
     files: dict[str, bytes] = field(default_factory=dict)    # its folder, where the disk is not shared
     worker: str = ""          # who computed it
@@ -132,13 +132,21 @@ def begin_worker(threads: int, lifeline: Connection) -> None:
 class Worker:
     "A process that computes one step at a time; it begins with its first step."
     def __init__(self, threads: int):
-        theirs, self.lifeline = multiprocessing.Pipe(duplex=False)
+        self.threads = threads
+        self.prepare()
+    def prepare(self) -> None:
+        "A pool whose process begins with the first step, and the pipe that keeps it alive."
+        self.theirs, self.lifeline = multiprocessing.Pipe(duplex=False)
         spawn = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(1, spawn, begin_worker, (threads, theirs))
-        self.theirs = theirs
+        self.pool = ProcessPoolExecutor(1, spawn, begin_worker, (self.threads, self.theirs))
     def submit(self, *task) -> Future:
-        future = self.pool.submit(compute_step, *task)
-        self.theirs.close()         # the process has it now; only one other end shall be open
+        "Begin a step."
+        try: future = self.pool.submit(compute_step, *task)
+        except BrokenProcessPool:       # it was killed while it had nothing to do
+            self.end(now=True)
+            self.prepare()
+            future = self.pool.submit(compute_step, *task)
+        self.theirs.close()             # the process has its copy now
         return future
     def end(self, now: bool = False) -> None:
         "Let the process end: after its step, or at once."
@@ -146,10 +154,18 @@ class Worker:
         self.pool.shutdown(wait=True)
         self.lifeline.close()
 
+# %% ../nbs/086_workers.ipynb #784bed68
+TRIES = 3      # how often a step is begun whose worker is killed
+
+# %% ../nbs/086_workers.ipynb #a02328e2
+def killed_too_often(store: Store, step: Step, wishes: str) -> UserError:
+    "What to say when a step's worker was killed at each of its tries; `wishes` is what may help."
+    return UserError(f"The worker of step '{step.name}' was killed {TRIES} times, perhaps for want of "
+                     f"memory; {wishes}, and continue with: fer-synth resume {store.run.path}")
+
 # %% ../nbs/086_workers.ipynb #daa38dcf
 class LocalWorkers:
     "Processes of this machine that share the disk with this one."
-    wishes = "free memory or give fewer --workers"
     def __init__(self, plan: Plan, store: Store, workplace: Workplace, provenance: dict,
                  workers: int, threads: int):
         self.plan, self.store, self.provenance = plan, store, provenance
@@ -165,12 +181,7 @@ class LocalWorkers:
         "Hand a step to a worker."
         task = str(self.store.run.path), self.workplace, entries_for(self.plan, step), self.provenance
         worker = self.idle.pop() if self.idle else Worker(self.threads)
-        try: future = worker.submit(*task)
-        except BrokenProcessPool:               # it was killed while it had nothing to do
-            worker.end(now=True)
-            worker = Worker(self.threads)
-            future = worker.submit(*task)
-        self.busy[future] = step, worker
+        self.busy[worker.submit(*task)] = step, worker
         return True
     def ended(self, seconds: float) -> list[Outcome]:
         "The steps that have ended, waiting at most some seconds for the first."
@@ -184,14 +195,17 @@ class LocalWorkers:
             else: self.idle.append(worker)
         return outcomes
     def ask_to_stop(self) -> None: self.stop.ask()
+    def killed(self, step: Step) -> UserError:
+        "What to say when a step's workers were killed; one that was never begun may have another reason."
+        begun = self.store.state(step) != "to do"
+        guard = ", put what your script does under: if __name__ == '__main__':"
+        wishes = "free memory or give fewer --workers" + ("" if begun else guard)
+        return killed_too_often(self.store, step, wishes)
     def close(self) -> None:
         "End all processes; one that is still computing ends at once."
         for _, worker in self.busy.values(): worker.end(now=True)
         for worker in self.idle: worker.end()
         self.stop.clear()
-
-# %% ../nbs/086_workers.ipynb #784bed68
-TRIES = 3      # how often a step is begun whose worker is killed
 
 # %% ../nbs/086_workers.ipynb #726947a4
 class StepFailed(RuntimeError):
@@ -203,15 +217,6 @@ def error_of(outcome: Outcome) -> Exception | None:  # None: it did not end by a
     if outcome.state == "user error": return UserError(outcome.message)
     if outcome.state == "failed": return StepFailed(f"Step '{outcome.step}' failed:\n{outcome.message}")
     return None
-
-# %% ../nbs/086_workers.ipynb #a02328e2
-def killed_too_often(store: Store, step: Step, wishes: str) -> UserError:
-    "What to say when a step's worker was killed at each of its tries."
-    if store.state(step) != "to do":
-        return UserError(f"The worker of step '{step.name}' was killed {TRIES} times, perhaps for want of "
-                         f"memory; {wishes}, and continue it with: fer-synth resume {store.run.path}")
-    return UserError(f"Workers end before they begin step '{step.name}', perhaps for want of memory; "
-                     f"{wishes}, and put what your script does under: if __name__ == '__main__':")
 
 # %% ../nbs/086_workers.ipynb #684a1887
 class PlanProgress:
@@ -287,7 +292,7 @@ class Handing:
         self.stopping |= outcome.state == "stopped"
         self.killed[step.name] += outcome.state == "killed"
         error = error_of(outcome)
-        if self.killed[step.name] == TRIES: error = killed_too_often(self.store, step, self.workers.wishes)
+        if self.killed[step.name] == TRIES: error = self.workers.killed(step)
         self.error = self.error or error
 
 # %% ../nbs/086_workers.ipynb #536581d3

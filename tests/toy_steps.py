@@ -14,10 +14,9 @@ from fer_synth.workers import Workplace
 
 @dataclass
 class ToyPlace(Workplace):
-    "Computes `toy_plan`. A step named in `kills`, `fails` or `slow` does so where the folder `marks` says so."
+    "Computes `toy_plan`, in which the named steps misbehave."
     marks: str                  # a folder in which processes leave word for each other
-    kills: tuple = ()           # these steps kill their process (SIGKILL) when they are tried for the first time
-    always: tuple = ()          # these do so at each try
+    kills: tuple = ()           # these steps kill their process (SIGKILL) at their first try
     fails: tuple = ()           # these raise an error of Python
     refuses: tuple = ()         # these raise a UserError
     slow: tuple = ()            # these wait until the file `go` appears, or until they are asked to stop
@@ -44,11 +43,12 @@ class ToyPlace(Workplace):
 
     def misbehave(self, step, folder):
         folder.write_json("begun.json", {"step": step.name})
-        if step.name in self.always or step.name in self.kills and self.first_time(f"killed-{step.name}"):
+        if step.name in self.kills and self.first_time(f"killed-{step.name}"):
             os.kill(os.getpid(), signal.SIGKILL)
         if step.name in self.fails: raise ZeroDivisionError("one over nothing")
         if step.name in self.refuses: raise UserError(f"{step.name} is too small; give 2 or more.")
-        while step.name in self.slow and not (Path(self.marks)/"go").exists():
+        end = time.monotonic() + 240        # no test waits for ever
+        while step.name in self.slow and not (Path(self.marks)/"go").exists() and time.monotonic() < end:
             if folder.stop.asked(): folder.stop.obey(step.name)
             time.sleep(0.02)
 
