@@ -107,7 +107,11 @@ MEANINGS = {
     "density": ("density", "how deep among real {what} they lie; 1 is as deep as real ones"),
     "coverage": ("coverage %", "real {what} that have a generated one near"),
     "diversity": ("diversity %", "how different {what} of one class are; 100 is as different as real ones"),
+    "yardstick_agreement": ("yardstick agreement %",
+                            "generated {what} that the yardstick assigns to the intended class"),
     "judge_agreement": ("judge agreement %", "generated {what} that the judge assigns to the intended class"),
+    "texture": ("texture", "how far small patches are from those of real ones; sees blur and noise"),
+    "spectrum": ("spectrum dB", "how far the strength of detail at each fineness is from that of real ones"),
     "near_copies": ("near-copies %", "generated {what} that copy a training image, shifted or mirrored")}
 
 # %% ../nbs/780_report_facts.ipynb #8418ed02

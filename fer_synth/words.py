@@ -147,7 +147,8 @@ def closing(metrics: dict) -> str:
 COLUMNS = {
     "frechet": "Frechet", "kernel": "kernel", "precision": "precision %", "recall": "recall %",
     "density": "density", "coverage": "coverage %", "diversity": "diversity %",
-    "judge_agreement": "judge agreement %", "near_copies": "copies %"}
+    "yardstick_agreement": "yardstick agreement %", "texture": "texture", "spectrum": "spectrum dB",
+    "near_copies": "copies %"}
 
 # %% ../nbs/710_words.ipynb #26e8f40d
 def measure_cells(

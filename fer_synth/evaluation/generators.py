@@ -21,6 +21,7 @@ from .features import (check_features, diversity, gaussian, gaussian_distance,
                                            kernel_distance, precision_recall_density_coverage, proportion,
                                            with_intervals)
 from .metrics import scores
+from .texture import Texture
 from ..records import StepFolder
 from ..runtime import derive
 from ..selection.scores import radii
@@ -127,7 +128,7 @@ class Seen:
     "What is read of a set of images."
     features: np.ndarray  # float64 (N, D)
     labels: np.ndarray    # intended class, (N,)
-    y_pred: np.ndarray    # the judge's class, (N,)
+    y_pred: np.ndarray    # the yardstick's class, (N,)
     def part(self, rows) -> "Seen": return Seen(self.features[rows], self.labels[rows], self.y_pred[rows])
 
 # %% ../../nbs/680_evaluation.generators.ipynb #3afd4ec2
@@ -153,7 +154,7 @@ class Reference:
             if not len(own.labels) or not len(rows): continue
             real = self.seen.features[rows]
             found = precision_recall_density_coverage(real, own.features, self.k, self.radii[c])
-            found["judge_agreement"] = float((own.y_pred == own.labels).mean())
+            found["yardstick_agreement"] = float((own.y_pred == own.labels).mean())
             out |= {(measure, c): v for measure, v in found.items()}
         return out
     def relative_diversity(self, generated: Seen) -> dict:
@@ -203,20 +204,20 @@ class Yardstick:
     "Measures of a generator against validation rows, beside what training rows score."
     def __init__(
         self,
-        judge,               # a classifier on `device`; best one that did not select the images
+        clf,                 # a classifier on `device` that no GAN has met, see `training.yardstick`
         faces: ImageSet,     # training and validation rows are used, test rows are not
         seed: int = 0,       # of samples and subsets
         device="cpu",
         n: int = 2000,       # about so many images are measured at most by `full`
-        features=None,       # maps uint8 (N, C, H, W) to (N, D); None: the judge's
+        features=None,       # maps uint8 (N, C, H, W) to (N, D); None: the classifier's
         k: int = 5,          # neighbour for precision, recall, density, coverage
         times: int = 30,     # random halves behind each interval
     ):
         if n < 4 or times < 2:
             raise UserError(f"n is {n} and times {times}; at least 4 images and 2 halves are needed.")
-        self.judge, self.faces, self.device = judge, faces, device
+        self.clf, self.faces, self.device = clf, faces, device
         self.seed, self.n, self.times = seed, n, times
-        self.features_of, self.unit = features or partial(judge_features, judge, device=device), 1.0
+        self.features_of, self.unit = features or partial(judge_features, clf, device=device), 1.0
         self.real_scores = {}      # images of each class -> numbers of the real reference
         self.train, self.val = (at_most(*faces.part(name), most, seed) for name, most in MOST.items())
         seen = self.see(*self.val)
@@ -225,9 +226,11 @@ class Yardstick:
         self.reference = Reference(in_units, faces.classes, k)
     def see(self, images, labels) -> Seen:
         features, = check_features(self.features_of(images), least=1)
-        return Seen(features / self.unit, labels, predict(self.judge, images, self.device).argmax(1))
+        return Seen(features / self.unit, labels, predict(self.clf, images, self.device).argmax(1))
     @cached_property
     def known(self) -> Seen: return self.see(*self.train)
+    @cached_property
+    def texture(self) -> Texture: return Texture(self.val[0], derive(self.seed, "texture"))
     @cached_property
     def held(self) -> dict:
         "Nearest training images of held-out images."
@@ -235,7 +238,7 @@ class Yardstick:
         rows = np.sort(gen.permutation(len(self.val[1]))[:self.n])
         return nearest_training_images(self, self.val[0][rows], self.reference.seen.features[rows])
     def quick(self, images, labels) -> dict[str, float]:
-        "Measures of all classes together, less kernel and copies; compare at one number of images."
+        "Measures of all classes together, less kernel, texture and copies; compare at one number of images."
         seen = self.see(*check_images(images, labels, self.faces))
         return {m: v for (m, c), v in self.reference.numbers(seen).items() if c is None}
     def full(self, images, labels) -> dict:
@@ -257,13 +260,16 @@ def nearest_training_images(
 def measure_seen(
     yard: Yardstick,
     seen: Seen,       # features in the yardstick's unit
+    images,           # what was seen, uint8 (N, C, H, W)
 ) -> dict:            # (measure, class name or None) -> {"value", "low", "high"}
-    "Everything that follows from features and answers, with intervals."
+    "Everything that follows from features, answers and pixels, with intervals."
     def numbers(rows): return yard.reference.numbers(seen.part(rows))
-    found = with_intervals(numbers, seen.labels, yard.times, seed=derive(yard.seed, "halves"))
+    seed = derive(yard.seed, "halves")
+    found = with_intervals(numbers, seen.labels, yard.times, seed=seed)
     real = yard.reference.seen.features
     found["kernel", None] = kernel_distance(seen.features, real, seed=derive(yard.seed, "kernel"))
-    return found
+    detail = yard.texture.measure(images, seen.labels, yard.times, seed)
+    return found | {(measure, None): entry for measure, entry in detail.items()}
 
 # %% ../../nbs/680_evaluation.generators.ipynb #94f7c1a2
 def real_reference(
@@ -275,7 +281,7 @@ def real_reference(
     if key not in yard.real_scores:
         seed = derive(yard.seed, "floor")      # the name of the role is part of the seed
         rows = stratified(yard.train[1], counts, seed)
-        yard.real_scores[key] = measure_seen(yard, yard.known.part(rows))
+        yard.real_scores[key] = measure_seen(yard, yard.known.part(rows), pick_rows(yard.train[0], rows))
     return yard.real_scores[key]
 
 # %% ../../nbs/680_evaluation.generators.ipynb #cfb26251
@@ -283,7 +289,7 @@ def measure_generator(
     yard: Yardstick,
     images: np.ndarray,  # as checked by `check_images`
     labels: np.ndarray,
-) -> dict:               # "images", "counts", "reference" (rows), "judge_accuracy", "measures", "worst"
+) -> dict:               # "images", "counts", "reference" (rows), "yardstick_accuracy", "measures", "worst"
     "What `Yardstick.full` returns: `entries`, near-copies, and the likeliest of them, as rows of `images`."
     classes, real = yard.faces.classes, yard.reference.seen
     counts = fair_counts(labels, np.bincount(yard.train[1], minlength=len(classes)), yard.n)
@@ -293,14 +299,14 @@ def measure_generator(
     rows = stratified(labels, counts, derive(yard.seed, "fakes"))
     reference = real_reference(yard, counts)
     seen = yard.see(images[rows], labels[rows])
-    found = entries(measure_seen(yard, seen), reference)
+    found = entries(measure_seen(yard, seen, images[rows]), reference)
     near = nearest_training_images(yard, images[rows], seen.features)
     for measure, least in (("near_copies", 0.5), ("near_copies_features", 0.0)):
         held = yard.held[measure].relative
         found[measure] = near_copy_rate(near[measure].relative, held, least=least)
     return {"images": len(rows), "counts": dict(zip(classes, counts.tolist())),
             "reference": {c: len(yard.reference.rows[c]) for c in classes},
-            "judge_accuracy": float((real.y_pred == real.labels).mean()),
+            "yardstick_accuracy": float((real.y_pred == real.labels).mean()),
             "measures": found, "worst": worst_pairs(near["near_copies"], rows)}
 
 # %% ../../nbs/680_evaluation.generators.ipynb #b5d8e021

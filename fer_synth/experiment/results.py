@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 from ..class_names import file_names
 from ..config import RunConfig, write_atomic
+from ..data.images import ImageSet
 from ..data.load import load_images
 from ..data.training_set import TrainingSet, TrainingSources
 from .generators import Drawing, needs_sources, newest_drawings
@@ -23,6 +24,7 @@ from ..selection.scores import make_scorer
 from ..settings import UserError, closest
 from ..steps import Plan, Step, Store, read_plan
 from ..training.classifier import predict
+from ..training.yardstick import load_yardstick, yardstick_of
 from ..words import measures_table
 
 # %% ../../nbs/760_experiment.results.ipynb #74aa0004
@@ -58,6 +60,11 @@ class Run:
         nothing = np.zeros((0, data.channels, data.size, data.size), np.uint8)
         like = TrainingSet(nothing, np.zeros(0, np.int64), self.classes)
         return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
+    def yardstick(self, images: ImageSet, device="cpu", show: bool = False) -> nn.Module:
+        "The classifier that measures; one is made for a run that has none, as those before it was known."
+        done = [s for s in self.plan.of("yardstick") if self.store.state(s) == "done"]
+        if not done: return yardstick_of(images, device, show)
+        return load_yardstick(self.store.folder(done[0]), images, device)
     def drawings(self, device="cpu", images=None, round: int | None = None) -> list[Drawing]:
         "The generators of a round, or the newest; `images`: the run's, for families with source images."
         sources = None
@@ -141,11 +148,12 @@ def measure(
     device: str = "auto",
     show: bool = True,
 ) -> str:                # the measures as a table, beside what real images score
-    "Measure the newest generators of a run, by its first judge; writes `measures.json`."
+    "Measure the newest generators of a run, by the yardstick; writes `measures.json`."
     run = Run.open(run_folder)
     if n < 20: raise UserError(f"n is {n}; draw at least 20 images.")
     device, images = start(device), load_images(run.cfg.data)
     job = Job(run.cfg, run.plan, run.store, images, device, show)
-    found = measure_generators(job, run.drawings(device, images), run.judge(0, device), n, cas)
+    yardstick = run.yardstick(images, device, show)
+    found = measure_generators(job, run.drawings(device, images), yardstick, n, cas)
     run.folder.json("measures.json", found)
     return measures_table({run.cfg.gan.family: found})
