@@ -20,6 +20,7 @@ from fer_synth.widgets.kit import Candidates, from_arrays
 from fer_synth.widgets.sources import Neighbours, morph
 
 CLASSES = ("angry", "a class with a rather long name", "sad")
+once = pytest.mark.once
 few = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -87,6 +88,7 @@ def slow_pairs(state, rows):
     return [[i, pairs[i]] for i in left] + [[-1, j] for j in right if j not in taken]
 
 
+@once
 @few
 @given(st.data())
 def test_list_and_pages_equal_a_slow_reference(data):
@@ -113,6 +115,7 @@ def test_list_and_pages_equal_a_slow_reference(data):
     assert counts["listed_kept"] == sum(bool(state.ledger.kept[i]) for i in rows)
 
 
+@once
 @few
 @given(st.data())
 def test_pairs_equal_a_slow_reference(data):
@@ -132,6 +135,7 @@ def test_pairs_equal_a_slow_reference(data):
     assert len(state.shown) <= 3
 
 
+@once
 def test_a_page_size_keeps_the_first_image_and_the_focus_turns_pages():
     state = BrowserState(table(50), per_page=10)
     state.go(3)
@@ -151,6 +155,7 @@ def test_a_page_size_keeps_the_first_image_and_the_focus_turns_pages():
     assert state.current == 48
 
 
+@once
 def test_wrong_names_are_said_with_the_right_ones():
     state = BrowserState(table(9))
     for wrong in (lambda: state.filter(label="angri"),
@@ -164,6 +169,7 @@ def test_wrong_names_are_said_with_the_right_ones():
         BrowserState(replace(table(3), probs=np.zeros((3, 2))))
 
 
+@once
 def test_a_hundred_thousand_images():
     "Nothing here walks over images one by one in Python; the picture costs no more than that of a hundred."
     n = 100_000
@@ -186,6 +192,7 @@ def snapshot(ledger): return [getattr(ledger, name).tolist() for name in ("kept"
 action = st.sampled_from(["keep", "drop", "label", "clear", "undo", "redo"])
 
 
+@once
 @few
 @given(st.lists(st.tuples(action, st.lists(st.integers(0, 11), max_size=5)), max_size=25))
 def test_undoing_everything_is_the_start_and_redoing_everything_the_end(actions):
@@ -204,6 +211,7 @@ def test_undoing_everything_is_the_start_and_redoing_everything_the_end(actions)
     assert snapshot(ledger) == end
 
 
+@once
 @few
 @given(st.lists(st.tuples(st.integers(0, 19), st.booleans(), st.integers(0, 2)), max_size=10), st.booleans())
 def test_decisions_survive_a_file(tmp_path_factory, actions, judged):
@@ -227,6 +235,7 @@ def test_decisions_survive_a_file(tmp_path_factory, actions, judged):
         assert result.intended.tolist() == state.ledger.label[rows].tolist()
 
 
+@once
 def test_a_relabelled_image_gets_the_confidence_of_its_new_class():
     given = table(10)
     state = BrowserState(given)
@@ -286,6 +295,7 @@ def test_a_spoilt_file_is_refused_and_changes_nothing(tmp_path, name, spoil, sai
 
 # ---- neighbours ------------------------------------------------------------------------------------------
 
+@once
 @pytest.mark.parametrize("channels, size, chunk", [(1, 8, 7), (3, 8, 64), (1, 64, 1000)])
 def test_neighbours_equal_scipy(channels, size, chunk):
     rng = np.random.default_rng(4)

@@ -17,6 +17,8 @@ from fer_synth.widgets.confusion_state import (ConfusionState, cell_sentence, fr
                                                recall_sentence, recalls, row_order, summary)
 from fer_synth.widgets.kit import Cancelled
 
+once = pytest.mark.once
+
 
 def answers(k: int, rows: int = 120, seeds: int = 3, seed: int = 0):
     "Probabilities of two arms (S, T, K), and the truth."
@@ -33,6 +35,7 @@ def answers(k: int, rows: int = 120, seeds: int = 3, seed: int = 0):
 def run(tmp_path_factory): return make_records(tmp_path_factory.mktemp("records") / "run")
 
 
+@once
 @pytest.mark.parametrize("k", [2, 7, 20])
 @pytest.mark.parametrize("seed", [None, 1])
 def test_matrices_are_those_of_sklearn(k, seed):
@@ -50,6 +53,7 @@ def test_matrices_are_those_of_sklearn(k, seed):
     np.testing.assert_allclose(state.shares("against"), shares, atol=1e-12)
 
 
+@once
 def test_a_class_without_test_rows_has_an_empty_row_and_intervals_all_the_same():
     truth, arms, classes = answers(3)
     state = ConfusionState(from_answers(np.where(truth == 2, 0, truth), arms, classes), n=20)
@@ -57,6 +61,7 @@ def test_a_class_without_test_rows_has_an_empty_row_and_intervals_all_the_same()
     assert state.counts("this")[2].sum() == 0 and recalls(state)[2]["gap"] == (0, 0, 0)
 
 
+@once
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([.1, .5, .9])), max_size=30))
 def test_the_order_of_rows_is_that_of_a_slow_sort(rows):
@@ -68,6 +73,7 @@ def test_the_order_of_rows_is_that_of_a_slow_sort(rows):
     assert row_order(this, against, np.array(sure, float)).tolist() == slow
 
 
+@once
 def test_the_rows_of_a_cell_are_those_of_its_true_and_predicted_class():
     truth, arms, classes = answers(4, seeds=1)
     state = ConfusionState(from_answers(truth, arms, classes), n=20)
@@ -78,6 +84,7 @@ def test_the_rows_of_a_cell_are_those_of_its_true_and_predicted_class():
         assert state.decision.hashes == tuple(f"row {i}" for i in state.decision.rows)
 
 
+@once
 def test_numbers_of_a_run_agree_with_the_comparison(run):
     p = read_predictions(run / "predictions.npz")
     state = ConfusionState(p)
@@ -142,6 +149,7 @@ def test_many_classes_are_shown_one_matrix_at_a_time():
     assert [b.description for b in x.grids[0].buttons.values()] != first and x.last_error is None
 
 
+@once
 def test_intervals_are_those_of_the_comparison(run):
     p = read_predictions(run / "predictions.npz")
     state = ConfusionState(p, n=400)
@@ -157,6 +165,7 @@ def test_intervals_are_those_of_the_comparison(run):
     assert f"{mean} points [95 % interval {low} to {high}]" in summary(state)
 
 
+@once
 def test_the_interval_of_a_cell_on_the_diagonal_is_that_of_the_recall(run):
     state = ConfusionState(read_predictions(run / "predictions.npz"), n=200)
     assert "not computed yet" in cell_sentence_of(state, "sad", "sad")
@@ -189,6 +198,7 @@ def planted(seeds):
     return state
 
 
+@once
 def test_a_class_with_lower_recall_is_named_and_fewer_than_five_seeds_are_too_few():
     state = planted(5)
     assert state.arms == ("new", "old")
@@ -204,6 +214,7 @@ def test_a_class_with_lower_recall_is_named_and_fewer_than_five_seeds_are_too_fe
     assert "same arm" in recall_sentence(state)
 
 
+@once
 def test_over_seeds_the_rows_come_in_the_order_of_a_slow_sort():
     truth, arms, classes = answers(3, rows=200)
     arms = {a: (np.round(p * 64) / 64)[..., :2] for a, p in arms.items()}
@@ -289,6 +300,7 @@ def test_what_was_cancelled_is_not_begun_again_until_asked_for(run, monkeypatch)
     assert x.again.layout.display == "none" and x.last_error is None
 
 
+@once
 @pytest.mark.parametrize("change", [{"seed": "1"}, {"mode": "sums"}, {"cell": ["this", "sad"]},
                                     {"cell": "sad"}, {"this": 3}, {"rows": [1]}, {"more": 1},
                                     {"hashes": ["x"], "rows": [0]}, {"split": "train"}])

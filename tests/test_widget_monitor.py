@@ -25,6 +25,8 @@ from fer_synth.widgets.monitor import RUNNER, TrainingMonitor, resume_here, trai
 from fer_synth.widgets.monitor_state import MonitorState, Tail
 
 
+# What a run in another process executes, without the pictures of the report, which take longest.
+BARE = f"from fer_synth import report; report.draw_pictures = lambda r, folder: []\n{RUNNER}"
 FIVE = ("angry", "fear", "happy", "neutral", "sad")
 once = pytest.mark.once
 
@@ -53,6 +55,7 @@ def read(run) -> MonitorState:
 def line(n: int) -> dict: return {"stage": "gan-1", "step": n, "seconds": 0.5}
 
 
+@once
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 10**6), max_size=12), st.lists(st.integers(0, 200), max_size=8))
 def test_a_file_read_in_pieces_gives_the_same_lines(tmp_path_factory, numbers, cuts):
@@ -66,6 +69,7 @@ def test_a_file_read_in_pieces_gives_the_same_lines(tmp_path_factory, numbers, c
     assert found == [line(n) for n in numbers]
 
 
+@once
 def test_lines_that_were_taken_back_are_forgotten(tmp_path):
     path, tail = tmp_path / "stats.jsonl", Tail(tmp_path / "stats.jsonl")
     path.write_text("".join(json.dumps(line(n)) + "\n" for n in (1, 2, 3)))
@@ -74,6 +78,7 @@ def test_lines_that_were_taken_back_are_forgotten(tmp_path):
     assert tail.read() == (True, [line(1), line(9)])
 
 
+@once
 def test_the_plan_is_what_a_run_does(whole):
     plan, lines = trainings(read(whole)), stats(whole)
     assert list(plan) == list(dict.fromkeys(line["stage"] for line in lines))
@@ -151,6 +156,7 @@ def until(true, seconds=300):
     assert true()
 
 
+@once
 def test_a_file_put_in_the_place_of_another_is_read_anew(tmp_path):
     "A rewind makes a new file; at the next look it may be longer than the old one, or have its inode."
     path = tmp_path / "stats.jsonl"
@@ -166,6 +172,7 @@ def test_a_file_put_in_the_place_of_another_is_read_anew(tmp_path):
     assert tail.read() == (True, []) and tail.read() == (False, [])
 
 
+@once
 def test_only_what_was_added_is_read(tmp_path):
     "Lines before the offset may turn into anything: nobody looks at them again."
     path = tmp_path / "stats.jsonl"
@@ -178,6 +185,7 @@ def test_only_what_was_added_is_read(tmp_path):
     assert tail.read() == (False, [line(60)])
 
 
+@once
 def test_lines_that_are_no_records_are_left_out(tmp_path):
     path = tmp_path / "stats.jsonl"
     damaged = '{"stage": "gan-1", "st{"stage": 5}\nnull\n[1]\n{"stage": "gan-1", "step": "two"}\n'
@@ -227,6 +235,7 @@ def test_the_stop_button_forgets_the_first_press(tmp_path):
     assert monitor.decision == "stop" and monitor.last_error is None
 
 
+@once
 def test_stopped_and_resumed_elsewhere_is_seen(tmp_path):
     run = make_records(tmp_path / "run")
     for step in ("student-augmented-2", "compare"): set_state(run, step, state="partial")
@@ -243,6 +252,7 @@ def test_stopped_and_resumed_elsewhere_is_seen(tmp_path):
     assert state.read() and state.phase() == "running" and state.decision == "none"
 
 
+@once
 def test_half_a_picture_is_read_when_it_is_whole(tmp_path):
     run = make_records(tmp_path / "run")
     state, last = read(run), samples(run, "gan-2")[-1]
@@ -261,7 +271,7 @@ def test_a_run_of_another_process_is_seen_from_beginning_to_end(tmp_path):
     monitor.start()
     assert monitor.state.phase() == "waiting"
     config = save_config(with_seeds(tiny_wgan_gp(), 1), tmp_path / "c.json")
-    words = [sys.executable, "-c", RUNNER, "run", "--config", str(config), "--out", str(out)]
+    words = [sys.executable, "-c", BARE, "run", "--config", str(config), "--out", str(out)]
     other = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until(lambda: monitor.state.phase() != "waiting")
     until(lambda: not monitor.following.alive)
@@ -318,6 +328,7 @@ def test_following_does_not_keep_python_alive(tmp_path):
     assert done.returncode == 0 and not done.stderr
 
 
+@once
 def test_a_budget_in_minutes_is_shown_as_the_run_plans_it(tmp_path):
     "Before budget.json is there nobody knows the steps; then they are its own, for every round."
     def begun(name, gan):

@@ -22,6 +22,7 @@ from fer_synth.widgets.tuner import ThresholdTuner
 from fer_synth.widgets.tuner_state import TunerState, as_source
 
 CLASSES = ("angry", "a class with a rather long name", "sad")
+once = pytest.mark.once
 few = settings(max_examples=50, deadline=None, derandomize=True)
 LINE = st.integers(0, 20).map(lambda v: v / 20)     # a coarse grid makes exact hits common
 
@@ -98,6 +99,7 @@ def slow_facts(s, pool, given):
     return found
 
 
+@once
 @few
 @given(st.lists(LINE, min_size=3, max_size=3), st.integers(0, 90), st.integers(0, 60), st.integers(1, 3),
        st.integers(0, 50))
@@ -114,6 +116,7 @@ def test_facts_are_those_of_counting_one_by_one(lines, n, target, rounds, m):
         for k in ("passed", "kept", "expected"): assert facts[c][k] == e[k]
 
 
+@once
 @few
 @given(LINE, st.integers(1, 12), st.integers(0, 4))
 def test_borderline_images_are_the_nearest_on_both_sides(line, k, seed):
@@ -128,6 +131,7 @@ def test_borderline_images_are_the_nearest_on_both_sides(line, k, seed):
     assert mine[above].all() and mine[below].all()
 
 
+@once
 def test_borderline_rows_belong_to_the_round_that_is_shown():
     s = state(rounds=3)
     for r in (1, 2, 3):
@@ -147,6 +151,7 @@ def test_without_real_counts_nothing_is_said_about_balance_until_there_is_a_targ
 
 # ---- moves and history -------------------------------------------------------------------------------------
 
+@once
 def test_a_slider_moves_its_class_only_and_one_moves_all():
     s = state()
     before = dict(s.rule.thresholds)
@@ -160,6 +165,7 @@ def test_a_slider_moves_its_class_only_and_one_moves_all():
         assert s.rule == rule
 
 
+@once
 @few
 @given(st.lists(st.tuples(st.integers(0, 3), LINE, st.sampled_from([.1, 5.])), max_size=15))
 def test_undo_goes_all_the_way_back_and_redo_all_the_way_forth(moves):
@@ -179,6 +185,7 @@ def test_undo_goes_all_the_way_back_and_redo_all_the_way_forth(moves):
     assert not s.history.redo()
 
 
+@once
 def test_taking_the_suggestion_is_a_step_and_a_move_makes_it_ones_own():
     s = state()
     s.move_all(.9)
@@ -192,6 +199,7 @@ def test_taking_the_suggestion_is_a_step_and_a_move_makes_it_ones_own():
     assert s.history.undo() and s.rule.thresholds["sad"] == .9
 
 
+@once
 def test_the_suggestion_follows_target_promise_and_score():
     s = state()
     first = s.suggestion()[0]
@@ -205,6 +213,7 @@ def test_the_suggestion_follows_target_promise_and_score():
     assert s.suggestion()[0].score == "margin"
 
 
+@once
 @pytest.mark.parametrize("name", ["margin", "calibrated"])
 def test_another_score_keeps_the_number_that_pass(name):
     s = state()
@@ -221,6 +230,7 @@ def test_another_score_keeps_the_number_that_pass(name):
     assert not s.choose(name) and s.history.undo() and s.rule.score == "confidence"
 
 
+@once
 def test_another_score_keeps_exactly_as_many_where_none_tie():
     rng = np.random.default_rng(4)
     images = rng.integers(0, 256, (120, 8, 8), dtype=np.uint8)
@@ -257,6 +267,7 @@ def test_scores_are_offered_only_where_they_can_be_had():
     with pytest.raises(UserError, match="no candidates"): TunerState(as_source(table(0)))
 
 
+@once
 def test_validation_that_does_not_fit_is_refused():
     pool, (probs, truth) = table(), validation()
     for bad in ((probs[:, :2], truth), (probs[:5], truth), (probs * np.nan, truth), (probs, truth + 1),
