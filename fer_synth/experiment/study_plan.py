@@ -15,7 +15,7 @@ from ..data.images import ImageSet
 from .arms import Arm, choices
 from .generators import members
 from .plan import (Planner, data_step, gan_step, has_warmup, judge_step, measure_step,
-                                       pool_step, select_step, warmup_step)
+                                       pool_step, select_step, warmup_step, yardstick_step)
 from .study_config import StudyConfig
 from ..family_settings import change_family
 from ..settings import result_fields
@@ -84,10 +84,11 @@ class Source:
     @classmethod
     def of(cls, arm: Arm) -> "Source": return cls(arm.family, arm.round, arm.feedback)
 
-# %% ../../nbs/731_experiment.study_plan.ipynb #9acabf95
+# %% ../../nbs/731_experiment.study_plan.ipynb #e86d2e5b
 def gan_steps(
     p: CellPlanner,
     judge: Step,
+    yard: Step,          # the yardstick, for a GAN that is measured while it trains
     source: Source,
 ) -> tuple[list[Step], list[Step]]:  # all steps; the GANs of the source's round
     "The training of the generators that a source names, round by round."
@@ -101,7 +102,7 @@ def gan_steps(
         if round > 1 and not source.feedback: q = replace(p, prefix=p.prefix + "control-")
         before, gans = gans, []
         for i, member in enumerate(p.members):
-            needed = [judge]
+            needed = [judge, yard] if p.cfg.gan.measure_every else [judge]
             if round == 1 and has_warmup(p.cfg):
                 needed.append(warmup_step(p, member, judge))
                 steps.append(needed[-1])
@@ -220,15 +221,21 @@ class Cell:
         "The first judge and the teacher."
         return [self.add(judge_step(self.planner(), 0, [])), self.add(teacher_step(self.planner(), self.cfg))]
 
+    @property
+    def yardstick(self) -> Step:
+        "The classifier that measures; one for the whole study."
+        run, data = self.cfg.run_config(self.cfg.seed), self.rows.input("data")
+        return self.add(yardstick_step(Planner(run, data, self.n_all, [])))
+
     def draw(self, source: Source) -> Step:
         "The pool of a source, with the training of its generators and their measures."
         if source not in self.draws:
             p, judges = self.planner(source.family), self.judges
-            steps, gans = gan_steps(p, judges[0], source)
+            steps, gans = gan_steps(p, judges[0], self.yardstick, source)
             self.add(*steps)
             self.draws[source] = self.add(draw_step(p, self.cfg, source, gans, judges))
             q = p if source.feedback else replace(p, prefix=p.prefix + "control-")
-            measured = measure_step(q, gans, judges[0])
+            measured = measure_step(q, gans, self.yardstick)
             self.add(replace(measured, name=f"{measured.name}-{source.round}"))
             if self.seed == self.cfg.seed: self.add(memorise_step(q, self.draws[source]))
         return self.draws[source]

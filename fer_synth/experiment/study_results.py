@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['arms_of', 'role_of', 'arm_records', 'all_answers', 'convergence_records', 'cost_records', 'threshold_of', 'series',
            'curve_records', 'round_groups', 'generator_measures', 'before', 'rounds_of', 'round_records',
-           'provenance_records', 'first_record', 'study_record', 'study_warnings', 'tidy_table']
+           'provenance_records', 'first_record', 'study_record', 'study_warnings', 'empty_choices', 'tidy_table']
 
 # %% ../../nbs/747_experiment.study_results.ipynb #3a5d6976
 from dataclasses import replace
@@ -211,7 +211,8 @@ def study_record(
         "label_errors": first_record(plan, store, "labels", "label_errors.json"),
         "measures": {"yardstick": measures} if measures else {},
         "provenance": provenance_records(plan, store), "costs": cost_records(plan, store, step),
-        "settings": to_dict(cfg), "warnings": study_warnings(cfg, arms)}
+        "settings": to_dict(cfg),
+        "warnings": study_warnings(cfg, arms) + empty_choices(plan, store)}
 
 # %% ../../nbs/747_experiment.study_results.ipynb #3c4d0120
 def study_warnings(cfg: StudyConfig, arms: dict[str, Arm]) -> list[str]:
@@ -221,6 +222,16 @@ def study_warnings(cfg: StudyConfig, arms: dict[str, Arm]) -> list[str]:
     ceiling = [name for name, arm in arms.items() if arm.extra == "held_back"]
     if ceiling and 1.0 in cfg.fractions:
         found.append(f"With all training rows nothing is held back, so '{ceiling[0]}' is missing there.")
+    return found
+
+# %% ../../nbs/747_experiment.study_results.ipynb #1fc3236f
+def empty_choices(plan: Plan, store: Store) -> list[str]:
+    "A sentence for each choice that kept no image, so that its arm learned what its twin did."
+    found = []
+    for step in (*plan.of("choose"), *plan.of("search")):
+        kept = store.folder(step).read_json("chosen.json", {}).get("kept")
+        if kept != 0: continue
+        found.append(f"{step.title}: no image was kept, so its students learned from real rows alone.")
     return found
 
 # %% ../../nbs/747_experiment.study_results.ipynb #23d8d746

@@ -128,16 +128,17 @@ def held_back(study: StudyJob, step: Step) -> TrainingSet:
     images, labels = pick_rows(study.images.images, rows), study.images.labels[rows]
     return TrainingSet(images, labels, study.classes, origin=np.full(len(labels), "held back"))
 
-# %% ../../nbs/743_experiment.study_students.ipynb #d863b8e1
-def chosen_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet:
+# %% ../../nbs/743_experiment.study_students.ipynb #baecac37
+def chosen_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:  # None where none was kept
     "The images that a step has chosen, with the labels and weights that an arm wants."
     draw = study.store.folder(step.input("draw"))
     pool, teacher = Pool.load(draw/"pool.npz"), np.load(draw/"teacher.npy")
     with np.load(study.store.folder(step)/"chosen.npz") as f: chosen = dict(f)
     index, labels, images, origin = chosen["index"], chosen["labels"], pool.images, pool.generators
-    if not len(index):
+    if not len(index) and not arm.real:
         raise UserError(f"{step.name}: no generated image was kept, so there is nothing to learn from; "
                         "choose another selector, or a larger pool.")
+    if not len(index): return None
     soft = teacher[index] if arm.extra_labels == "soft" else None
     if soft is not None and arm.extra == "placebo":
         soft = np.random.default_rng(derive(step.seed, "placebo")).permutation(soft)
@@ -190,11 +191,11 @@ def train_arm(
     "Train one student on real and extra images."
     clf = replace(study.cfg.clf, **settings["clf"])
     schedule = Schedule(steps, settings["validate_every"], clf.lr, clf.one_cycle)
-    balance = arm.balance
-    if balance == "topped_up": real, extra, balance = real.join(extra), None, "as_is"
+    if arm.balance == "topped_up": arm = replace(arm, balance="as_is", ratio=None)
+    if extra is None: arm = replace(arm, schedule="mixed", ratio=1.0)
     batches = student_batches(
-        real, extra, clf.batch, steps, seed, device=study.device, transform=arm.transform, balance=balance,
-        schedule=arm.schedule, ratio=arm.ratio)
+        real, extra, clf.batch, steps, seed, device=study.device, transform=arm.transform,
+        balance=arm.balance, schedule=arm.schedule, ratio=arm.ratio)
     train_student(clf, batches, study.val, schedule, folder, seed, study.device)
 
 # %% ../../nbs/743_experiment.study_students.ipynb #41d40750
