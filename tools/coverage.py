@@ -158,12 +158,14 @@ def page(parts: list) -> str:
     error = 100 * np.sqrt(0.95 * 0.05 / repetitions)
     inside = list(held.values())
     good = sum(0.92 <= v <= 0.98 for v in inside)
+    far = sum(abs(100 * v - 95) > 3 * error for v in inside)
     gained, none = true_scores(GAIN, SPREADS["some"]), true_scores(0, SPREADS["some"])
     points = ", ".join(f"{METRICS[m]} {100 * (gained[m] - none[m]):+.1f}" for m in METRICS)
     columns = list(product(METRICS, ROWS[:2]))
     lines = [f"""\
 95 % intervals held the truth in {percent(min(inside))} to {percent(max(inside))} % of repetitions, \
 {percent(np.mean(inside))} % on average; {good} of {len(inside)} cells lie within 92 to 98 %.
+{far} of them lie further than three Monte-Carlo errors from 95 %.
 
 {repetitions:,} repetitions a cell, Monte-Carlo error {error:.1f} points; cells of one spread share
 their draws. {platform.machine()}, Python {platform.python_version()}, \
