@@ -229,5 +229,6 @@ def notes(
     for name, rows in zip(answers[0].classes, n):
         if not rows: out.append(f"No test row is of the class '{name}': nothing can be said of it.")
         elif rows < 10:
-            out.append(f"The class '{name}' has {rows} test row{'s' * (rows > 1)}: too few for its recall.")
+            ending = "s" if rows > 1 else ""
+            out.append(f"The class '{name}' has {rows} test row{ending}: too few for its recall.")
     return out
