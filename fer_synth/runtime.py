@@ -8,8 +8,9 @@ __all__ = ['pick_device', 'device_for_float64', 'tune_allocator', 'start', 'deri
 # %% ../nbs/040_runtime.ipynb #8a99bf2c
 import ctypes, hashlib, json, os, platform, resource, subprocess, sys
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-import numpy as np, torch, torchvision
+import numpy as np, torch
 from PIL import Image
 from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
@@ -120,7 +121,7 @@ def environment(device: torch.device) -> dict:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "numpy": np.__version__,
         "fer_synth": __version__,
         "platform": platform.platform(),

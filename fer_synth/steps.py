@@ -104,8 +104,9 @@ def up_to(*steps: Step) -> Plan:
     "These steps and everything that they need, as a plan of their own."
     found = {}
     def add(step: Step) -> None:
+        if step.key in found: return
         for needed in step.inputs: add(needed)
-        found.setdefault(step.key, step)
+        found[step.key] = step
     for step in steps: add(step)
     return Plan(found.values())
 

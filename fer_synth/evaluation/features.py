@@ -6,7 +6,7 @@ __all__ = ['check_features', 'InceptionFeatures', 'inception_features', 'gaussia
            'with_intervals', 'proportion']
 
 # %% ../../nbs/640_evaluation.features.ipynb #2b6ac3d8
-import numpy as np, torch, torchvision
+import numpy as np, torch
 from scipy.stats import binomtest, norm
 from torch import nn
 from torch.nn import functional as F
@@ -40,9 +40,9 @@ class InceptionFeatures(nn.Module):
     "Inception-v3 up to its last pooling: images in [-1, 1], grey or RGB, (N, C, H, W), to (N, 2048)."
     NAME = "inception_v3_google-0cc3c7bd.pth"
     def __init__(self, path=None):
+        from torchvision.models import inception_v3
         super().__init__()
-        net = torchvision.models.inception_v3(weights=None, aux_logits=True, transform_input=False,
-                                              init_weights=False)
+        net = inception_v3(weights=None, aux_logits=True, transform_input=False, init_weights=False)
         fill_from_file(net, "inception_v3", path, self.NAME, "use the judge's features")
         net.fc = nn.Identity()
         self.net = net.requires_grad_(False).eval()

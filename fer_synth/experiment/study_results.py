@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from ..evaluation.statistics import Answers, read_answers, tidy
-from ..evaluation.summary import summary
+from ..evaluation.summary import notes, summary
 from .arms import Arm, arm_words, choices
 from .study_config import StudyConfig
 from .study_work import table_of
@@ -212,13 +212,12 @@ def study_record(
         "measures": {"yardstick": measures} if measures else {},
         "provenance": provenance_records(plan, store), "costs": cost_records(plan, store, step),
         "settings": to_dict(cfg),
-        "warnings": study_warnings(cfg, arms) + empty_choices(plan, store)}
+        "warnings": study_warnings(cfg, arms) + notes(answers) + empty_choices(plan, store)}
 
 # %% ../../nbs/747_experiment.study_results.ipynb #3c4d0120
 def study_warnings(cfg: StudyConfig, arms: dict[str, Arm]) -> list[str]:
     "What a reader has to know before any number."
     found = []
-    if cfg.seeds < 5: found.append(f"{cfg.seeds} seeds are too few for a conclusion; give --seeds 5 or more.")
     ceiling = [name for name, arm in arms.items() if arm.extra == "held_back"]
     if ceiling and 1.0 in cfg.fractions:
         found.append(f"With all training rows nothing is held back, so '{ceiling[0]}' is missing there.")

@@ -5,7 +5,7 @@ __all__ = ['fill_from_file', 'VGGFeatures']
 
 # %% ../../nbs/250_models.features.ipynb #23aa0001
 from pathlib import Path
-import torch, torchvision
+import torch
 from torch import nn
 from ..settings import UserError
 
@@ -40,9 +40,10 @@ class VGGFeatures(nn.Module):
     STD = (0.229, 0.224, 0.225)
 
     def __init__(self, path=None):
+        from torchvision.models import vgg19     # importing it takes a second
         super().__init__()
         instead = "use warmup.features 'classifier'"
-        net = fill_from_file(torchvision.models.vgg19(), "vgg19", path, self.NAME, instead)
+        net = fill_from_file(vgg19(), "vgg19", path, self.NAME, instead)
         self.net = net.features[:max(self.LAYERS) + 1].eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(self.MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.STD).view(1, 3, 1, 1))
