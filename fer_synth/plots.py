@@ -104,6 +104,7 @@ CURVES = (    # title, kind of the steps, {number: (colour, line, label)}; None 
         "penalty": (BLUE, "-", "gradient penalty"), "r1": (BLUE, "-", "R1"), "r2": (RED, "--", "R2")}),
     ("Frechet distance", "gan", {"frechet": (BLUE, "-", "")}),
     ("Agreement and diversity", "gan", {
+        "yardstick_agreement": (BLUE, "-", "yardstick agreement"),
         "judge_agreement": (BLUE, "-", "judge agreement"), "diversity": (RED, "--", "diversity, real = 1"),
         "p": (GREEN, ":", "augmentation p")}),
     ("Real against generated", "gan", {

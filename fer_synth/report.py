@@ -163,6 +163,8 @@ TRAINING = """
 against validation {{ what }}.</p>
 {% endif %}
 {{ table(facts.quality_table(r)) }}
+{% for sentence in facts.measured_by(r) %}<p>{{ sentence }}</p>
+{% endfor %}
 {{ warning("Warnings during training", r.metrics.get("training_warnings")) }}
 {% endcall %}
 """

@@ -2,15 +2,16 @@
 
 # %% auto #0
 __all__ = ['MEANINGS', 'WAYS', 'accuracy_number', 'f1_numbers', 'key_numbers', 'counts_table', 'some_names', 'near_facts',
-           'source_sentences', 'data_facts', 'quality_table', 'warnings_by_round', 'with_interval', 'scores_table',
-           'differences_table', 'splits_table', 'arms_table', 'steps_taken', 'settings_table', 'changed', 'times_table',
-           'environment_table', 'taken_over']
+           'source_sentences', 'data_facts', 'quality_table', 'measured_by', 'warnings_by_round', 'with_interval',
+           'scores_table', 'differences_table', 'splits_table', 'arms_table', 'steps_taken', 'settings_table',
+           'changed', 'times_table', 'environment_table', 'taken_over']
 
 # %% ../nbs/780_report_facts.ipynb #0be97f24
 import json
 from .class_names import short_names
 from .config import RunConfig, diff_config, to_dict
 from .data.images import source_facts
+from .evaluation.degradations import blind_sentence
 from .recipes import RECIPES, get_recipe
 from .run_records import Records, compared_arms, reused_steps
 from .words import (
@@ -132,6 +133,20 @@ def quality_table(r: Records) -> Table | None:
         rows.append([title, *cas, "accuracy of a classifier (CAS)"])
     return Table(["measure", "generated", "real", "what it says"], rows,
                  f"Measures beside the real reference: what real training {what} score")
+
+# %% ../nbs/780_report_facts.ipynb #7800aa02
+def measured_by(r: Records) -> list[str]:
+    "Who measured the generators, and which faults the measures do not see, as sentences."
+    if not r.measures: return []
+    titles = {name: title.removesuffix(" %") for name, (title, _) in MEANINGS.items()}
+    shown = {name: title for name, title in titles.items() if name in r.measures["measures"]}
+    accuracy = r.measures.get("yardstick_accuracy")
+    if accuracy is None:
+        who = "Measured by the first judge of the run, which the critic may have looked through."
+    else:
+        who = ("Measured by the yardstick, a classifier that no GAN has met; "
+               f"it is right about {pct(accuracy)} % of the validation {r.noun}.")
+    return [who, blind_sentence(shown)]
 
 # %% ../nbs/780_report_facts.ipynb #9e325eef
 def warnings_by_round(r: Records) -> tuple[list, list]:  # of the last round, of earlier rounds

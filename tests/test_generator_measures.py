@@ -412,8 +412,9 @@ def test_a_result_is_whole_and_ready_for_a_file(lab):
     _, faces, _, yard = lab
     found = yard.full(*fakes())
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    by_class = {"precision", "recall", "density", "coverage", "diversity", "judge_agreement"}
-    assert set(found["measures"]) == by_class | {"frechet", "kernel", "near_copies", "near_copies_features"}
+    by_class = {"precision", "recall", "density", "coverage", "diversity", "yardstick_agreement"}
+    whole = {"frechet", "kernel", "texture", "texture_16", "texture_8", "spectrum"}
+    assert set(found["measures"]) == by_class | whole | {"near_copies", "near_copies_features"}
     for name, e in found["measures"].items():
         for entry in (e, e["real"]): assert entry["low"] <= entry["value"] <= entry["high"], name
     for name in by_class:
@@ -432,7 +433,7 @@ def test_numbers_agree_with_the_functions(lab):
     real, generated = yard.see(*yard.val), yard.see(images, labels)
     distance = frechet_distance(generated.features, real.features)
     assert math.isclose(found["frechet"]["value"], distance, rel_tol=1e-6)
-    assert math.isclose(found["judge_agreement"]["value"], (generated.y_pred == labels).mean())
+    assert math.isclose(found["yardstick_agreement"]["value"], (generated.y_pred == labels).mean())
     for name, v in precision_recall_density_coverage(real.features, generated.features).items():
         assert math.isclose(found[name]["value"], v), name
     own, other = diversity(generated.features, labels), diversity(real.features, real.labels)
@@ -440,8 +441,8 @@ def test_numbers_agree_with_the_functions(lab):
     assert math.isclose(found["diversity"]["value"], np.mean(shares), rel_tol=1e-6)
     assert math.isclose(real.features.var(0).mean(), 1, rel_tol=1e-6)
     quick = yard.quick(images, labels)
-    assert set(quick) == {"frechet", "judge_agreement", "diversity", "precision", "recall", "density",
-                          "coverage"}
+    assert set(quick) == {"frechet", "yardstick_agreement", "diversity", "precision", "recall",
+                          "density", "coverage"}
     assert all(math.isclose(v, found[k]["value"], rel_tol=1e-9) for k, v in quick.items())
 
 

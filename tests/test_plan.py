@@ -57,7 +57,8 @@ GROWN = {
         changed(TINY, "compare", arms=("real", "augmented")), {"student-balanced-0", "student-balanced-1"}),
     "the arm of the generated images": (
         changed(TINY, "compare", arms=("real", "balanced")),
-        {"judge-0", "warmup-1", "gan-1", *AFTER_GAN, "student-augmented-0", "student-augmented-1"}),
+        {"judge-0", "yardstick", "warmup-1", "gan-1", *AFTER_GAN,
+         "student-augmented-0", "student-augmented-1"}),
 }
 
 
@@ -149,7 +150,8 @@ WORDS = ("run", "--recipe", "tiny_wgan_gp", "--reuse")
 
 def test_the_command_line_takes_judge_and_gan_from_another_run(tiny_run, tmp_path, monkeypatch, capsys):
     "One that came as far as the first GAN; the rest is computed, and ends in the same numbers."
-    other, out, begun = tmp_path / "other", tmp_path / "run", ("data", "judge-0", "warmup-1", "gan-1")
+    other, out = tmp_path / "other", tmp_path / "run"
+    begun = ("data", "judge-0", "yardstick", "warmup-1", "gan-1")
     (other / "steps").mkdir(parents=True)
     shutil.copy(tiny_run / "config.json", other)
     for name in begun:

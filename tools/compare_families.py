@@ -51,6 +51,7 @@ from fer_synth.runtime import cpu_name, derive, image_grid
 from fer_synth.settings import result_fields
 from fer_synth.steps import Plan, Step, Store, up_to
 from fer_synth.training.classifier import with_prefix
+from fer_synth.training.yardstick import load_yardstick
 from fer_synth.words import measures_table
 
 Rows = dict[str, RunConfig]
@@ -316,9 +317,9 @@ def measured_in_training(job: Job) -> list[dict]:
 
 
 def quick_real_reference(job: Job) -> dict[str, float]:
-    "What training images score in the measures of a training, by the first judge."
-    judge = load_classifier(job.store.folder(job.plan["judge-0"]), job.cfg.clf, job.real, job.device)
-    yard = Yardstick(judge, job.images, derive(job.cfg.seed, "yardstick"), job.device)
+    "What training images score in the measures of a training, by the yardstick."
+    clf = load_yardstick(job.store.folder(job.plan["yardstick"]), job.images, job.device)
+    yard = Yardstick(clf, job.images, derive(job.cfg.seed, "yardstick"), job.device)
     share = min(1, job.cfg.gan.measure_images / len(job.real))
     rows = stratified(job.real.labels, np.round(job.real.counts * share).astype(int), 0)
     some = job.real.pick(rows)
@@ -327,7 +328,8 @@ def quick_real_reference(job: Job) -> dict[str, float]:
 
 COLOURS, STYLES = (figures.BLUE, figures.RED, figures.GREEN, figures.ORANGE), ("-", "--", ":")
 CURVES = {
-    "frechet": "Frechet distance", "judge_agreement": "Judge agreement", "diversity": "Diversity, real = 1",
+    "frechet": "Frechet distance", "yardstick_agreement": "Yardstick agreement",
+    "diversity": "Diversity, real = 1",
     "precision": "Precision", "recall": "Recall", "coverage": "Coverage"}
 
 
@@ -342,7 +344,7 @@ def draw_log(ax, lines: list[dict], key: str, number: int, label: str | None) ->
 
 @mpl.rc_context(figures.STYLE)
 def curves(jobs: dict[str, Job], path: Path) -> None:
-    "What was measured during training, by the first judge, against the real images that the critic has seen."
+    "What was measured during training, by the yardstick, against the real images that the critic has seen."
     logs = {key: measured_in_training(job) for key, job in jobs.items()}
     logs = {key: lines for key, lines in logs.items() if lines}
     if not logs: return

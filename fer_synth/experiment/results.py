@@ -15,6 +15,7 @@ from ..config import RunConfig, write_atomic
 from ..data.images import ImageSet
 from ..data.load import load_images
 from ..data.training_set import TrainingSet, TrainingSources
+from ..evaluation.degradations import blind_sentence
 from .generators import Drawing, needs_sources, newest_drawings
 from .work import Job, load_classifier, measure_generators
 from ..records import RunFolder
@@ -25,7 +26,7 @@ from ..settings import UserError, closest
 from ..steps import Plan, Step, Store, read_plan
 from ..training.classifier import predict
 from ..training.yardstick import load_yardstick, yardstick_of
-from ..words import measures_table
+from ..words import COLUMNS, measures_table
 
 # %% ../../nbs/760_experiment.results.ipynb #74aa0004
 @dataclass
@@ -147,7 +148,7 @@ def measure(
     cas: bool = True,    # train classifiers on generated images, too
     device: str = "auto",
     show: bool = True,
-) -> str:                # the measures as a table, beside what real images score
+) -> str:                # the measures as a table, beside what real images score, and what they do not see
     "Measure the newest generators of a run, by the yardstick; writes `measures.json`."
     run = Run.open(run_folder)
     if n < 20: raise UserError(f"n is {n}; draw at least 20 images.")
@@ -156,4 +157,8 @@ def measure(
     yardstick = run.yardstick(images, device, show)
     found = measure_generators(job, run.drawings(device, images), yardstick, n, cas)
     run.folder.json("measures.json", found)
-    return measures_table({run.cfg.gan.family: found})
+    titles = {name: title.removesuffix(" %") for name, title in COLUMNS.items()}
+    accuracy = 100 * found["yardstick_accuracy"]
+    right = f"The yardstick is right about {accuracy:.0f} % of the validation images."
+    table = measures_table({run.cfg.gan.family: found})
+    return "\n".join([table, right, blind_sentence(titles)])

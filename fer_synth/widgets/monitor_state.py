@@ -127,8 +127,8 @@ class Stage:
         return self.lines[-1]["step"] if self.lines else 0
 
 # %% ../../nbs/950_widgets.monitor_state.ipynb #105f85ae
-KINDS = {"data": "images", "judge": "judge", "warmup": "warm-up", "gan": "GAN", "pool": "pool",
-         "measure": "measures", "student": "comparison", "compare": "comparison"}
+KINDS = {"data": "images", "judge": "judge", "yardstick": "yardstick", "warmup": "warm-up", "gan": "GAN",
+         "pool": "pool", "measure": "measures", "student": "comparison", "compare": "comparison"}
 
 # %% ../../nbs/950_widgets.monitor_state.ipynb #873f6db8
 def group_title(
@@ -414,7 +414,8 @@ NUMBERS = {"loss_critic": "loss of the critic", "loss_gen": "loss of the generat
            "logit_gap": "logit gap, real − generated", "penalty": "gradient penalty", "r1": "R1", "r2": "R2",
            "r_t": "overfitting measure r_t", "p": "augmentation probability p",
            "frechet": "Frechet distance",
-           "judge_agreement": "judge agrees", "diversity": "diversity, real = 1",
+           "yardstick_agreement": "yardstick agrees", "judge_agreement": "judge agrees",
+           "diversity": "diversity, real = 1",
            "precision": "precision of the images", "recall": "recall of the images",
            "density": "density of the images", "coverage": "coverage of the images",
            "images_per_s": "images a second"}
