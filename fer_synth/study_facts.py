@@ -82,7 +82,8 @@ def group(
     arms=None,            # which; None: all
 ) -> dict:                # arm -> its difference, in the order of the study
     "The differences of one kind."
-    found = {arm: find(study, arm, role, fraction, metric) for arm in arms or study["arms"]}
+    arms = study["arms"] if arms is None else arms
+    found = {arm: find(study, arm, role, fraction, metric) for arm in arms}
     return {arm: d for arm, d in found.items() if d}
 
 # %% ../nbs/822_study_facts.ipynb #980ea907

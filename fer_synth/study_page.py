@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['STUDY_CSS', 'STUDY', 'STUDY_ANSWER', 'STUDY_EVIDENCE', 'STUDY_IMAGES', 'STUDY_SETTINGS', 'STUDY_PIECES',
-           'STUDY_TEMPLATES', 'study_page', 'make_study_page']
+           'STUDY_TEMPLATES', 'unbroken', 'study_page', 'make_study_page']
 
-# %% ../nbs/825_study_page.ipynb #d9e4f22a
+# %% ../nbs/825_study_page.ipynb #9cd61b73
+import re
 from pathlib import Path
 from jinja2 import ChoiceLoader, DictLoader
+from markupsafe import Markup
 from . import study_facts
 from .config import write_atomic
-from .report import TEMPLATES
+from .report import TEMPLATES, as_html
 from .study_pictures import draw_study, shown_pictures, top_fraction
 
 # %% ../nbs/825_study_page.ipynb #12ab211d
@@ -20,7 +22,7 @@ STUDY_CSS = """
 .thumbs { display: flex; flex-wrap: wrap; gap: 14px; list-style: none; padding: 0; margin: 0 0 1rem }
 .thumbs img { width: 96px; height: 96px; image-rendering: pixelated; border-radius: 4px; background: #fff }
 .thumbs li { color: var(--soft); font-size: .88rem; font-variant-numeric: tabular-nums }
-a { color: var(--accent) } .after { margin-top: 1.2rem }
+.whole { white-space: nowrap } a { color: var(--accent) } .after { margin-top: 1.2rem }
 @media print { main { max-width: none; padding: 0 } h2 { break-after: avoid; margin-top: 1.6rem }
   figure, tr, .cards div, .warn { break-inside: avoid } .scroll { overflow: visible }
   table { font-size: .74rem } th, td { white-space: normal; padding-right: 8px }
@@ -188,15 +190,21 @@ for the number of arms.</p>
 {% if s.command %}<pre tabindex="0"><code>{{ s.command | text }}</code></pre>{% endif %}
 {% if s.made %}{% call folded("Environment") %}{{ table(facts.made_table(s)) }}{% endcall %}{% endif %}
 {% endcall %}
-<p class="after">All numbers of this page:
+<p class="after">The records of this page:
 {% for name in files %}<a href="{{ name }}">{{ name }}</a>{{ ", " if not loop.last }}{% endfor %}.</p>
 """
+
+# %% ../nbs/825_study_page.ipynb #5b32f767
+def unbroken(value) -> Markup:
+    "A text as HTML, see `html_text`, with options of a command in one piece."
+    return Markup(re.sub(r"(?<!\S)--[\w-]+", r'<span class="whole">\g<0></span>', as_html(value)))
 
 # %% ../nbs/825_study_page.ipynb #4f9dea01
 STUDY_PIECES = {"study": STUDY, "study-css": STUDY_CSS, "study-answer": STUDY_ANSWER,
                 "study-evidence": STUDY_EVIDENCE, "study-images": STUDY_IMAGES,
                 "study-settings": STUDY_SETTINGS}
 STUDY_TEMPLATES = TEMPLATES.overlay(loader=ChoiceLoader([DictLoader(STUDY_PIECES), TEMPLATES.loader]))
+STUDY_TEMPLATES.filters = TEMPLATES.filters | {"text": unbroken}
 
 # %% ../nbs/825_study_page.ipynb #655b4225
 def study_page(

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from .class_names import short_names
 from .figures import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDE
-from .fonts import families, labels
+from .fonts import can_draw, families, labels
 from .plots import name_ticks, panels
 from .words import COLUMNS, metric_name, points
 
@@ -40,7 +41,8 @@ def unit_of(
     difference: bool = False,  # of two arms
 ) -> str:
     "What stands below an axis."
-    name = metric_name(metric)
+    name = short_names([metric_name(metric)], 36)[metric_name(metric)]
+    if not can_draw(name): name = "recall of this class"     # only a class can have such a name
     if scale_of(metric) == 1: text = f"difference of {name}" if difference else name
     else: text = f"points of {name}" if difference else f"{name}, %"
     return f"{text}; less is better" if metric in LOWER_IS_BETTER else text
@@ -87,10 +89,11 @@ def forest_plot(
     groups: Mapping,     # title of a panel -> {arm: an entry of "differences"}
     metric: str = "accuracy",
     width: float = WIDE, # inches
+    names=None,          # arm -> what is drawn for it; None: see `fonts.labels`
 ):
     "A panel for each kind of comparison, with a row for each arm."
     arms = list(dict.fromkeys(arm for group in groups.values() for arm in group))
-    names, beside = labels(arms, 26 if width > 6 else 15), width > 6 and len(groups) > 1
+    names, beside = names or labels(arms, 26 if width > 6 else 15), width > 6 and len(groups) > 1
     rows = [arms if beside else list(group) for group in groups.values()] or [[]]
     heights = [.34 * max(1, len(r)) + .95 for r in rows]
     shares = {} if beside else {"gridspec_kw": {"height_ratios": heights}}
@@ -100,7 +103,8 @@ def forest_plot(
         for y, arm in enumerate(mine):
             if arm in group: draw_row(ax, y, group[arm], width > 5)
         ax.axvline(0, color="black", lw=1)
-        ax.set(yticks=range(len(mine)), ylim=(len(mine) - .4, -.6), xlabel=unit_of(metric, difference=True))
+        ax.set(yticks=range(len(mine)), ylim=(len(mine) - .4, -.6))
+        ax.set_xlabel(unit_of(metric, difference=True), family=families(metric))
         name_ticks(ax.yaxis, [""] * len(mine) if beside and i % 2 else [names[arm] for arm in mine])
         title_panel(ax, title)
         ax.grid(axis="y", visible=False)
@@ -158,9 +162,10 @@ def curve_panels(
     xlabel: str,
     metric: str = "accuracy",
     width: float = WIDE,  # inches
+    names=None,           # arm -> what is drawn for it; None: see `fonts.labels`
 ):
     "A metric against a share, threshold or ratio: a panel for each arm, beside its twin."
-    names = labels(curves, 22 if width > 6 else 16)
+    names = names or labels(curves, 22 if width > 6 else 16)
     fig, axes = small_panels(len(curves), width)
     for ax, (arm, entries) in zip(axes, curves.items()):
         draw_curve(ax, entries, metric, OWN, "the arm")
@@ -191,9 +196,10 @@ def reliability_panels(
     tables: Mapping,      # arm -> {"confidence", "accuracy", "share"}, a number a bin; None in empty bins
     twins: Mapping,       # arm -> (name of its twin, its table); may lack arms
     width: float = WIDE,  # inches
+    names=None,           # arm -> what is drawn for it; None: see `fonts.labels`
 ):
     "Accuracy against confidence: a panel for each arm, beside its twin."
-    names = labels(tables, 22 if width > 6 else 16)
+    names = names or labels(tables, 22 if width > 6 else 16)
     fig, axes = small_panels(len(tables), width)
     for ax, (arm, table) in zip(axes, tables.items()):
         ax.plot([0, 100], [0, 100], color="#8C8C8C", lw=1)
@@ -218,9 +224,10 @@ def recall_plot(
     hurt,                 # (arm, class) pairs to be marked
     classes,              # class names, in order
     width: float = WIDE,  # inches
+    names=None,           # arm -> what is drawn for it; None: see `fonts.labels`
 ):
     "Recall of each class for a few arms; a red triangle marks a class that an arm hurts."
-    names, shown = labels(classes, 24 if width > 6 else 14), labels(recalls, 26)
+    shown = names or labels(recalls, 26)
     height = (.18 * len(recalls) + .22) * max(1, len(classes)) + 1.2
     fig, (ax,) = panels(1, min(width, 7), least=1, height=height)
     for j, ((arm, by_class), (colour, marker, _)) in enumerate(zip(recalls.items(), LINES)):
@@ -235,7 +242,7 @@ def recall_plot(
                 ax.annotate("▼", (low, i + offset), (-5, 0), textcoords="offset points", color=RED, size=9,
                             ha="right", va="center")
     ax.set(yticks=range(len(classes)), xlabel="recall, %", ylim=(len(classes) - .4, -.6))
-    name_ticks(ax.yaxis, names.values())
+    name_ticks(ax.yaxis, labels(classes, 24 if width > 6 else 14).values())
     ax.grid(axis="y", visible=False)
     add_legend(fig, [ax], width)
     return fig
@@ -246,9 +253,10 @@ def robustness_panels(
     rows,                 # entries of "robustness" of one fraction
     arms,                 # which to show; at most as many as `LINES`
     width: float = WIDE,  # inches
+    names=None,           # arm -> what is drawn for it; None: see `fonts.labels`
 ):
     "Accuracy against the strength of a corruption: a panel for each corruption."
-    kinds, names = list(dict.fromkeys(r["corruption"] for r in rows)), labels(arms, 26)
+    kinds, names = list(dict.fromkeys(r["corruption"] for r in rows)), names or labels(arms, 26)
     fig, axes = small_panels(len(kinds), width)
     for ax, kind in zip(axes, kinds):
         for arm, (colour, marker, line) in zip(arms, LINES):
@@ -309,7 +317,7 @@ def rounds_plot(
     numbers = round_numbers(rounds).items()
     found = {title: (pick, scale) for title, (pick, scale) in numbers if any(map(pick, rounds))}
     fig, axes = small_panels(len(found), width, sharey=False)
-    kinds = ((True, OWN, "with feedback"), (False, TWIN, "the same steps without feedback"))
+    kinds = ((True, OWN, "with feedback"), (False, TWIN, "without feedback"))
     for ax, (title, (pick, scale)) in zip(axes, found.items()):
         for feedback, style, label in kinds:
             mine = sorted((r for r in rounds if bool(r["feedback"]) == feedback), key=lambda r: r["round"])

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -226,3 +227,14 @@ def put(study, arm, role, mean, low, high, p_holm=.001, fraction=1.0, metric="ac
     new |= {"mean": mean / 100, "low": low / 100, "high": high / 100, "p_holm": p_holm}
     if against: new["against"] = against
     return study
+
+
+def made_answers(study, students=1, rows=120, seed=0):
+    "Answers of all students with all rows: an object as `Answers`, probs (arm, seed, student, row, class)."
+    rng, k, arms = np.random.default_rng(seed), len(study["classes"]), tuple(study["arms"])
+    truth = rng.integers(k, size=rows)
+    logits = rng.normal(0, 1, (len(arms), study["seeds"], students, rows, k))
+    for place in range(len(arms)): logits[place][..., np.arange(rows), truth] += 1 + .15 * place
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    return SimpleNamespace(classes=tuple(study["classes"]), y_true=truth, arms=arms,
+                           probs=probs.astype(np.float32), fraction=1.0)

@@ -17,7 +17,7 @@ from fer_synth.settings import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for folder in ("explore", "results") for p in (ROOT / "nbs" / folder).glob("*.ipynb"))
-EXPLORE = {"confusion", "inspect_images", "tour", "tune_thresholds", "watch_training"}
+EXPLORE = {"confusion", "inspect_images", "study", "tour", "tune_thresholds", "watch_training"}
 COLAB = "https://colab.research.google.com/github/fer-synth/fer_synth/blob/main"
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 
@@ -98,6 +98,8 @@ def test_size_and_widget_state(path):
 @each
 def test_a_picture_is_left_for_readers_without_a_kernel(path):
     "What a person sees on GitHub, in the documentation, or before the first cell has run."
+    if path.stem == "study" and not (ROOT / "fer_synth" / "recorded" / "study").is_dir():
+        pytest.skip("the package carries no study yet")
     assert "image/png" in json.dumps([cell.get("outputs", []) for cell in read(path)["cells"]])
 
 
@@ -148,7 +150,7 @@ def test_a_run_without_generated_images_is_one_sentence(tmp_path, name):
         run_cells(name, {"run = ": f"run = {str(run)!r}"})
 
 
-@pytest.mark.parametrize("name", sorted(EXPLORE - {"tour"}))
+@pytest.mark.parametrize("name", sorted(EXPLORE - {"study", "tour"}))
 def test_a_notebook_opens_any_run(other_run, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     left = run_cells(name, {"run = ": f"run = {str(other_run)!r}"}, before="= train_here(")

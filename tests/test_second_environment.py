@@ -28,7 +28,8 @@ STEPS = (["ipython==7.34.0", "ipykernel==6.17.1", "ipython_genutils"],
 NO_INDEX = ("from versions: none", "NewConnectionError", "ConnectTimeout", "Max retries exceeded",
             "Temporary failure in name resolution")
 EXPLORE = sorted((ROOT / "nbs" / "explore").glob("*.ipynb"))
-NOTEBOOKS = [path for path in EXPLORE if path.stem != "tour"]   # the tour trains, and shows no widget
+CARRIED = {"study"} if (ROOT / "fer_synth" / "recorded" / "study").is_dir() else set()
+NOTEBOOKS = [path for path in EXPLORE if path.stem not in {"study", "tour"} - CARRIED]   # the tour trains
 
 
 def run_quietly(*command, **more) -> subprocess.CompletedProcess:
