@@ -490,7 +490,7 @@ def copy_warnings(
     equal = [i for i, _ in equal_rows(np.concatenate([m.images for m in data.generated]), data.train.images)]
     if equal:
         rows = ", ".join(map(str, equal[:5])) + (", …" if len(equal) > 5 else "")
-        found.append(f"{len(equal)} of all generated images are exact copies of training images (rows {rows}).")
+        found.append(f"{len(equal)} generated images are exact copies of training images (rows {rows}).")
     if audit["low"] > audit["real_rate"]:
         found.append(f"{audit['near_copies']} of {n} generated images are near-copies of training images "
                      f"({audit['rate']:.1%}); of real validation images {audit['real_rate']:.1%} are.")
