@@ -487,10 +487,13 @@ def copy_warnings(
 ) -> list[str]:       # sentences
     "What has to be said about near-copies between the sets."
     found, n = [], audit["images"]
-    if audit["near_copies"]:
-        above = "more than" if audit["low"] > audit["real_rate"] else "not clearly more than"
+    equal = [i for i, _ in equal_rows(np.concatenate([m.images for m in data.generated]), data.train.images)]
+    if equal:
+        rows = ", ".join(map(str, equal[:5])) + (", …" if len(equal) > 5 else "")
+        found.append(f"{len(equal)} generated images are exact copies of training images (rows {rows}).")
+    if audit["low"] > audit["real_rate"]:
         found.append(f"{audit['near_copies']} of {n} generated images are near-copies of training images "
-                     f"({audit['rate']:.1%}), {above} the {audit['real_rate']:.1%} of validation images.")
+                     f"({audit['rate']:.1%}); of real validation images {audit['real_rate']:.1%} are.")
     def some(images, name): return images[some_rows(images, most, derive(seed, "near", name))]
     images = some(np.concatenate([made.images for made in data.generated]), "generated")
     test, val = some(data.test.images, "test"), some(data.val.images, "val")
