@@ -16,7 +16,7 @@ from ..settings import UserError
 from ..study_facts import ROLES, read_study
 from ..study_pictures import arms_key, drawn_arms
 from ..study_plots import forest_plot
-from .confusion import ConfusionExplorer, choice, row_of, table_line, toggle, words_box
+from .confusion import CSS, ConfusionExplorer, choice, row_of, table_line, toggle, words_box
 from .kit import (Panel, button, find_run, give_tooltip, labelled, picture_box,
                                    recorded_run)
 from .study_state import StudyChoice, StudyState, rows_sentence, study_heading
@@ -106,8 +106,8 @@ class StudyExplorer(Panel):
         self.forest, self.table = picture_box(10, 10, name="fer-forest"), words_box("fer-study-table")
         self.place = widgets.VBox([])                # of the confusion explorer
         self.place.add_class("fer-place")
-        self.build(widgets.HTML(STUDY_STYLE), self.heading, self.controls.view, self.sentence, self.forest,
-                   self.table, self.controls.pair, self.place)
+        self.build(widgets.HTML(CSS + STUDY_STYLE), self.heading, self.controls.view, self.sentence,
+                   self.forest, self.table, self.controls.pair, self.place)
         self.legend.value = arms_key(self.state.study)
         self.connect()
         self.show()

@@ -105,9 +105,10 @@ class StudyState:
 def rows_sentence(state: StudyState) -> str:
     "How many of the chosen arms are shown to be better, and how many worse."
     c, rows = state.choice, state.rows()
-    where = f"{metric_name(c.metric)} against {ROLES[c.against]}, {rows_words(c.fraction)} of the rows"
-    if not rows: return f"The chosen arms have no difference of {where}."
-    head = f"{len(rows)} arm{'s' * (len(rows) != 1)}, {where}"
+    at = f"{rows_words(c.fraction)} of the rows"
+    if not rows: return f"No chosen arm was compared with {ROLES[c.against]} in {metric_name(c.metric)} {at}."
+    number = f"{len(rows)} arm{'s, each' * (len(rows) != 1)}"
+    head = f"{number} against {ROLES[c.against]}, {metric_name(c.metric)} {at}"
     seeds = state.study["seeds"]
     if seeds < FEW_SEEDS: return f"{head}: {seeds} seeds are too few for a conclusion."
     found = {arm: shown(state.study, d) for arm, d in rows.items()}
