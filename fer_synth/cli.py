@@ -384,8 +384,10 @@ def do_generate(args: list[str]) -> None:
 
 # %% ../nbs/990_cli.ipynb #a9013263
 def do_report(args: list[str]) -> None:
-    "Draw the figures and the page of a run again, from its records alone."
+    "Draw the figures and the page of a run or a study again, from its records alone."
     options = parse(FolderOptions, args, "report")
+    from fer_synth.experiment import studies
+    if studies.is_study(options.run): return tell_study(options.run)
     from fer_synth import report
     print(f"Report: {report.make_report(options.run)}")
 
@@ -415,7 +417,8 @@ def do_measure(args: list[str]) -> None:
 # %% ../nbs/990_cli.ipynb #5e196702
 COMMANDS: dict[str, Callable] = {
     "demo": do_demo, "run": do_run, "resume": do_resume, "extend": do_extend, "data": do_data,
-    "study": do_study, "baseline": do_baseline, "generate": do_generate, "measure": do_measure, "report": do_report,
+    "study": do_study, "baseline": do_baseline, "generate": do_generate, "measure": do_measure,
+    "report": do_report,
 }
 
 # %% ../nbs/990_cli.ipynb #32afb1f7

@@ -197,7 +197,8 @@ for the number of arms.</p>
 # %% ../nbs/825_study_page.ipynb #5b32f767
 def unbroken(value) -> Markup:
     "A text as HTML, see `html_text`, with options of a command in one piece."
-    return Markup(re.sub(r"(?<!\S)--[\w-]+", r'<span class="whole">\g<0></span>', as_html(value)))
+    text = str(as_html(value))     # a `Markup` would be escaped piece by piece
+    return Markup(re.sub(r"(?<!\S)--[\w-]+", r'<span class="whole">\g<0></span>', text))
 
 # %% ../nbs/825_study_page.ipynb #4f9dea01
 STUDY_PIECES = {"study": STUDY, "study-css": STUDY_CSS, "study-answer": STUDY_ANSWER,

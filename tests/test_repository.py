@@ -19,7 +19,7 @@ PACKAGE = ROOT / "fer_synth"
 MIB = 1 << 20
 NOT_OURS = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis",
             ".ipynb_checkpoints", "runs", "build", "dist"}
-GROUPS = ("requirements", "lab_requirements", "several_requirements", "cluster_requirements", "dev_requirements")
+GROUPS = tuple(f"{name}requirements" for name in ("", "lab_", "several_", "cluster_", "dev_"))
 
 
 def read(path: Path) -> str:

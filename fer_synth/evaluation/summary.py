@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOWER_IS_BETTER', 'improvement', 'arm_scores', 'differences', 'holm', 'reliability', 'mcnemar_counts',
            'best_baseline', 'choose_pairs', 'compare_pairs', 'classes_hurt', 'summary', 'same_fraction',
-           'confusion_of_arms', 'notes']
+           'confusion_of_arms', 'class_notes', 'notes']
 
 # %% ../../nbs/666_evaluation.summary.ipynb #d8c2b903
 import numpy as np
@@ -215,6 +215,20 @@ def confusion_of_arms(
         out[arm] = np.bincount(cell.ravel(), minlength=k ** 2).reshape(k, k).tolist()
     return out
 
+# %% ../../nbs/666_evaluation.summary.ipynb #c32739fa
+def class_notes(
+    answers,   # list of Answers
+) -> list:     # sentences
+    "Classes with too few test rows."
+    out = []
+    n = np.min([np.bincount(a.y_true, minlength=len(a.classes)) for a in answers], 0)
+    for name, rows in zip(answers[0].classes, n):
+        if not rows: out.append(f"No test row is of the class '{name}': nothing can be said of it.")
+        elif rows < 10:
+            ending = "s" if rows > 1 else ""
+            out.append(f"The class '{name}' has {rows} test row{ending}: too few for its recall.")
+    return out
+
 # %% ../../nbs/666_evaluation.summary.ipynb #c32739fb
 def notes(
     answers,   # list of Answers
@@ -225,10 +239,4 @@ def notes(
     if seeds == 1:
         out.append("There is one seed: the intervals speak of its GAN and its subset of rows only.")
     elif seeds < 5: out.append(f"There are {seeds} seeds: too few for a conclusion, take five.")
-    n = np.min([np.bincount(a.y_true, minlength=len(a.classes)) for a in answers], 0)
-    for name, rows in zip(answers[0].classes, n):
-        if not rows: out.append(f"No test row is of the class '{name}': nothing can be said of it.")
-        elif rows < 10:
-            ending = "s" if rows > 1 else ""
-            out.append(f"The class '{name}' has {rows} test row{ending}: too few for its recall.")
-    return out
+    return out + class_notes(answers)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from ..evaluation.statistics import Answers, read_answers, tidy
-from ..evaluation.summary import notes, summary
+from ..evaluation.summary import class_notes, summary
 from .arms import Arm, arm_words, choices
 from .study_config import StudyConfig
 from .study_work import table_of
@@ -130,8 +130,9 @@ def generator_measures(
         gan = step.input("gan")
         with_feedback = gan.settings["round"] == 1 or any(i.kind == "select" for i in gan.inputs)
         place = step.input("rows").settings["share"], step.seed, gan.settings["round"], with_feedback
-        if place == (share, seed, round, feedback or round == 1):
-            return store.folder(step).read_json("measures.json", {})
+        if place != (share, seed, round, feedback or round == 1): continue
+        found = store.folder(step).read_json("measures.json", {})
+        return {name: v for name, v in found.items() if isinstance(v, dict) and "value" in v}
     return {}
 
 # %% ../../nbs/747_experiment.study_results.ipynb #987d4c18
@@ -212,7 +213,7 @@ def study_record(
         "measures": {"yardstick": measures} if measures else {},
         "provenance": provenance_records(plan, store), "costs": cost_records(plan, store, step),
         "settings": to_dict(cfg),
-        "warnings": study_warnings(cfg, arms) + notes(answers) + empty_choices(plan, store)}
+        "warnings": study_warnings(cfg, arms) + class_notes(answers) + empty_choices(store, step)}
 
 # %% ../../nbs/747_experiment.study_results.ipynb #3c4d0120
 def study_warnings(cfg: StudyConfig, arms: dict[str, Arm]) -> list[str]:
@@ -223,15 +224,17 @@ def study_warnings(cfg: StudyConfig, arms: dict[str, Arm]) -> list[str]:
         found.append(f"With all training rows nothing is held back, so '{ceiling[0]}' is missing there.")
     return found
 
-# %% ../../nbs/747_experiment.study_results.ipynb #1fc3236f
-def empty_choices(plan: Plan, store: Store) -> list[str]:
-    "A sentence for each choice that kept no image, so that its arm learned what its twin did."
-    found = []
-    for step in (*plan.of("choose"), *plan.of("search")):
-        kept = store.folder(step).read_json("chosen.json", {}).get("kept")
-        if kept != 0: continue
-        found.append(f"{step.title}: no image was kept, so its students learned from real rows alone.")
-    return found
+# %% ../../nbs/747_experiment.study_results.ipynb #074da633
+def empty_choices(store: Store, step: Step) -> list[str]:
+    "A sentence for each arm whose selector kept no image somewhere, so that it learned what its twin did."
+    cells, empty = {}, {}
+    for (arm, share, seed, _), student in table_of(step).items():
+        for chosen in (i for i in student.inputs if i.kind in ("choose", "search")):
+            kept = store.folder(chosen).read_json("chosen.json")["kept"]
+            cells.setdefault(arm, set()).add((share, seed))
+            if not kept: empty.setdefault(arm, set()).add((share, seed))
+    return [f"The selector of '{arm}' kept no image in {len(empty[arm])} of {len(cells[arm])} subsets of rows; "
+            "there it learned what its twin did." for arm in empty]
 
 # %% ../../nbs/747_experiment.study_results.ipynb #23d8d746
 def tidy_table(store: Store, plan: Plan) -> pd.DataFrame:

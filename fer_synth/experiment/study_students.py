@@ -14,7 +14,7 @@ import numpy as np, torch
 from ..data.rows import pick_rows
 from ..data.training_set import TrainingSet, filled
 from ..evaluation.compare import write_arrays
-from .arms import Arm
+from .arms import Arm, twin
 from .study_pools import StudyJob
 from .work import critic_batches, load_classifier, new_generator
 from ..families.known import get_family, make_critic
@@ -191,8 +191,8 @@ def train_arm(
     "Train one student on real and extra images."
     clf = replace(study.cfg.clf, **settings["clf"])
     schedule = Schedule(steps, settings["validate_every"], clf.lr, clf.one_cycle)
+    if extra is None: arm = twin(arm) or arm
     if arm.balance == "topped_up": arm = replace(arm, balance="as_is", ratio=None)
-    if extra is None: arm = replace(arm, schedule="mixed", ratio=1.0)
     batches = student_batches(
         real, extra, clf.batch, steps, seed, device=study.device, transform=arm.transform,
         balance=arm.balance, schedule=arm.schedule, ratio=arm.ratio)
