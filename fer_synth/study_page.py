@@ -12,8 +12,9 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, DictLoader
 from markupsafe import Markup
 from . import study_facts
+from .class_names import html_text
 from .config import write_atomic
-from .report import TEMPLATES, as_html
+from .report import TEMPLATES
 from .study_pictures import draw_study, shown_pictures, top_fraction
 
 # %% ../nbs/825_study_page.ipynb #12ab211d
@@ -197,7 +198,7 @@ for the number of arms.</p>
 # %% ../nbs/825_study_page.ipynb #5b32f767
 def unbroken(value) -> Markup:
     "A text as HTML, see `html_text`, with options of a command in one piece."
-    text = str(as_html(value))     # a `Markup` would be escaped piece by piece
+    text = html_text(str(value))        # no Markup: that would escape what is put in
     return Markup(re.sub(r"(?<!\S)--[\w-]+", r'<span class="whole">\g<0></span>', text))
 
 # %% ../nbs/825_study_page.ipynb #4f9dea01

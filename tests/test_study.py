@@ -117,17 +117,23 @@ def test_a_stopped_study_ends_with_the_same_numbers(tmp_path):
     assert record(folder) == record(whole)
 
 
-def test_students_go_on_until_they_are_finished(tmp_path):
-    slow = replace(get_study("tiny_study").clf, lr=1e-4)
-    cfg = small(seeds=1, until_converged=True, longest=4.0, clf=slow)
-    lengthened = studies.run_study(replace(cfg, steps=8), tmp_path / "lengthened", show=False)
-    found = record(lengthened)
-    steps = found["steps"]
-    assert steps == 32 and any(c["marked"] for c in found["convergence"])     # `longest` ended it
-    fresh = replace(cfg, steps=steps, until_converged=False, validations=cfg.validations * steps // 8)
-    at_once = studies.run_study(fresh, tmp_path / "at-once", show=False)
+def test_all_students_go_on_until_they_are_finished(tmp_path, monkeypatch):
+    "The first look finds students that still improve, the second none: a study of twice the steps comes out."
+    looks = iter([3, 0])
+    monkeypatch.setattr(studies, "marked_students", lambda study, plan: next(looks))
+    cfg = small(seeds=1, until_converged=True)
+    lengthened = record(studies.run_study(replace(cfg, steps=8), tmp_path / "lengthened", show=False))
+    assert lengthened["steps"] == 16 and next(looks, "none") == "none"
+    fresh = replace(cfg, steps=16, validations=2 * cfg.validations, until_converged=False)
+    at_once = record(studies.run_study(fresh, tmp_path / "at-once", show=False))
     parts = "scores", "differences", "convergence"
-    assert [record(at_once)[p] for p in parts] == [found[p] for p in parts]
+    assert [at_once[part] for part in parts] == [lengthened[part] for part in parts]
+
+
+def test_the_budget_is_not_lengthened_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "marked_students", lambda study, plan: 1)
+    cfg = small(seeds=1, until_converged=True, longest=2.0)
+    assert record(studies.run_study(replace(cfg, steps=4), tmp_path / "study", show=False))["steps"] == 8
 
 
 def test_a_row_of_the_test_split_is_refused_by_name(finished, study, tmp_path):

@@ -151,13 +151,13 @@ def degradation_table(
 BLIND_SPOTS = {
     "frechet": ("swapped labels", "copies"),
     "kernel": ("swapped labels", "copies"),
-    "precision": ("swapped labels", "dropped modes", "copies"),
+    "precision": ("joined halves", "swapped labels", "dropped modes", "copies"),
     "recall": ("swapped labels", "copies"),
-    "density": ("swapped labels",),
+    "density": ("joined halves", "swapped labels"),
     "coverage": ("swapped labels", "copies"),
     "diversity": ("copies",),
-    "yardstick_agreement": ("copies",),
-    "texture": ("swapped labels", "copies"),
+    "yardstick_agreement": ("joined halves", "copies"),
+    "texture": ("swapped labels",),
     "spectrum": ("swapped labels", "copies"),
     "near_copies": ("blur", "noise", "JPEG", "joined halves", "swapped labels", "dropped modes")}
 
@@ -175,7 +175,7 @@ def blind_sentence(
 ) -> str:
     "Which faults the measures of a table do not see, by fault; empty where there are none."
     parts = []
-    for fault in ("swapped labels", "copies", "dropped modes"):
+    for fault in ("joined halves", "swapped labels", "copies", "dropped modes"):
         blind = [title for m, title in titles.items() if fault in BLIND_SPOTS.get(m, ())]
         if blind: parts.append(f"{fault} do not show in {', '.join(blind)}")
     return f"Tried on planted faults: {'; '.join(parts)}." if parts else ""
