@@ -209,11 +209,13 @@ def adopt(store: Store, step: Step) -> Path | None:  # the run folder that it ca
 
 # %% ../nbs/080_steps.ipynb #7d0d0d37
 def continue_from(store: Store, old: Step, new: Step) -> None:
-    "Let a step go on from what another one has begun: it gets a copy of its partial folder."
+    "Let a step go on from what another one has begun: it gets a copy of its folder."
     here, there = store.folder(old).path, store.folder(new).path
     if old.key == new.key or not here.exists() or there.exists(): return
     partly = unfinished_copy(here, there.parent)
-    write_json(partly/"step.json", {**store.note(old), **new.facts(), "continued_from": old.key})
+    note = {name: value for name, value in store.note(old).items() if name != "files"}
+    note |= {**new.facts(), "state": "partial", "continued_from": old.key}
+    write_json(partly/"step.json", note)
     partly.rename(there)
 
 # %% ../nbs/080_steps.ipynb #7d0d0d21

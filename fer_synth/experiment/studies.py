@@ -184,7 +184,8 @@ def lengthened(study: Study, plan: Plan) -> Study:
     longer = replace(study, cfg=cfg)
     new = longer.plan()
     for old in plan.of("student"):
-        if can_lengthen(student_schedule(cfg, 1)): continue_from(study.store, old, new[old.name])
+        mixing = old.settings["arm"].get("schedule", "mixed")
+        if can_lengthen(student_schedule(cfg, 1), mixing): continue_from(study.store, old, new[old.name])
     write_json(study.folder/CONFIG, to_dict(cfg))
     return longer
 
@@ -195,8 +196,9 @@ def train_students(study: Study, by: Executor, most: int) -> Study:
         plan = study.plan()
         students = list(table_of(plan.of("answer")[0]).values())
         compute(study, up_to(*students), by)
+        if not study.cfg.until_converged: return study
         steps, marked = students[0].settings["steps"], marked_students(study, plan)
-        if not study.cfg.until_converged or not marked or 2 * steps > most: return study
+        if not marked or 2 * steps > most: return study
         told = f"{marked} of {len(students)} students were still improving after {steps} steps"
         if study.show: print(f"{told}; all go on to {2 * steps}.")
         study = lengthened(study, plan)

@@ -233,8 +233,10 @@ def empty_choices(store: Store, step: Step) -> list[str]:
             kept = store.folder(chosen).read_json("chosen.json")["kept"]
             cells.setdefault(arm, set()).add((share, seed))
             if not kept: empty.setdefault(arm, set()).add((share, seed))
-    return [f"The selector of '{arm}' kept no image in {len(empty[arm])} of {len(cells[arm])} subsets of rows; "
-            "there it learned what its twin did." for arm in empty]
+    def told(arm: str) -> str:
+        return (f"The selector of '{arm}' kept no image in {len(empty[arm])} of {len(cells[arm])} "
+                "subsets of rows; there it learned what its twin did.")
+    return [told(arm) for arm in empty]
 
 # %% ../../nbs/747_experiment.study_results.ipynb #23d8d746
 def tidy_table(store: Store, plan: Plan) -> pd.DataFrame:
