@@ -6,10 +6,12 @@
 __all__ = ['CORRUPTIONS', 'add_noise', 'blur', 'pixelate', 'compress', 'darken', 'fade', 'turn', 'bend', 'hide', 'Corruption',
            'check_corruption', 'corrupt', 'interval_of_accuracy', 'robustness']
 
-# %% ../../nbs/690_evaluation.robustness.ipynb #c8c09b9e
+# %% ../../nbs/690_evaluation.robustness.ipynb #61e38338
+import io
 from dataclasses import dataclass
 from typing import Callable
 import numpy as np, torch
+from PIL import Image
 from torchvision.transforms.v2 import functional as V
 from ..data.reading import content_hash
 from ..runtime import derive, rng
@@ -55,8 +57,12 @@ def compress(
     value: float,             # 100 minus JPEG's quality
     random: torch.Generator,  # not used
 ) -> torch.Tensor:            # uint8 (C, H, W)
-    "Save as JPEG and read again."
-    return V.jpeg(image, quality=round(100 - value))
+    "Save as JPEG and read again, by Pillow (torchvision gives its own way up in version 0.29)."
+    pixels, file = image.permute(1, 2, 0).numpy(), io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    picture.save(file, "JPEG", quality=round(100 - value))
+    back = np.asarray(Image.open(file)).reshape(pixels.shape)
+    return torch.tensor(back).permute(2, 0, 1)
 
 # %% ../../nbs/690_evaluation.robustness.ipynb #eeec84f4
 def darken(

@@ -29,7 +29,8 @@ from ..evaluation.label_errors import label_errors
 from ..evaluation.memorisation import memorisation, usual_shift
 from ..evaluation.metrics import check_probs
 from ..evaluation.robustness import CORRUPTIONS, robustness
-from ..evaluation.statistics import Answers, summary
+from ..evaluation.statistics import Answers
+from ..evaluation.summary import summary
 from ..records import StepFolder
 from ..runtime import derive, environment
 from ..settings import UserError, closest
@@ -567,7 +568,6 @@ def run_audit(
     corruptions=tuple(CORRUPTIONS),     # names; (): no test of robustness
     check_labels: bool = True,          # look for label errors
     looked_at: int = 2000,              # images of each kind among which copies are looked for
-    replicates: int = 2000,             # of the bootstrap
     title: str = "audit",
     device="cpu",                       # of the small network
 ) -> tuple[dict, Trained]:              # the study, ready for JSON, and the classifiers
@@ -579,8 +579,7 @@ def run_audit(
     trained = train_arms(data, learn, arms, seeds, seed)
     study = study_settings(data, learn, classifier, trained, title, level, device)
     twins = {name: ARMS[name].twin for name in arms if ARMS[name].twin}
-    study |= summary([trained.test], twins, BASELINES, real="real", level=level, n=replicates, seed=seed,
-                     choose=[trained.val])
+    study |= summary([trained.test], twins, BASELINES, real="real", level=level, choose=[trained.val])
     study["convergence"] = convergence(trained, study["steps"])
     if corruptions: study["robustness"] = arms_robustness(data, trained, corruptions, level, seed)
     study["memorisation"] = copy_audit(data, looked_at, seed)
