@@ -1,7 +1,8 @@
 """Audits of data sets whose right answer is known: python tools/planted_truths.py --repetitions 20
 
-Each repetition cuts scikit-learn's digits anew: 60 training rows, 300 validation rows, 600 test rows, and five sets
-of 150 "generated" images. Logistic regression, five seeds, 95 %. What is planted, and what counts as right:
+Each repetition cuts scikit-learn's digits anew: 60 training rows, 300 validation rows, 600 test rows, and
+five sets of 150 "generated" images. Logistic regression, five seeds, 95 %. What is planted, and what counts
+as right:
 
 - held-back real images, which nobody trained on: the verdict is "helps";
 - the same with shuffled labels: the verdict is not "helps";
