@@ -124,12 +124,12 @@ def study_drawn32() -> StudyConfig:
     "Eight arms and their twins on drawn faces, five seeds, two fractions; under two hours on two cores."
     run = cgan_drawn32()
     return StudyConfig(
-        recipe="study_drawn32", data=run.data, warmup=run.warmup, selection=run.selection,
-        gan=replace(run.gan, steps=400, measure_every=0), clf=replace(run.clf, batch=128),
-        teacher=replace(default_teacher(), batch=64, epochs=10.0),
-        arms=("balanced", "flips", "distilled", "augmented", "soft", "distilled+soft", "generated-alone",
-              "placebo"),
-        fractions=(0.25, 1.0), steps=400, pool=600)
+        recipe="study_drawn32", data=run.data, selection=run.selection,
+        warmup=replace(run.warmup, steps=150), gan=replace(run.gan, steps=400, measure_every=0),
+        clf=replace(run.clf, batch=128), teacher=replace(default_teacher(), batch=64, epochs=10.0),
+        arms=("flips", "distilled", "augmented", "soft", "distilled+soft", "generated-alone", "placebo",
+              "ceiling"),
+        fractions=(0.25, 1.0), steps=300, pool=600)
 
 # %% ../../nbs/034_experiment.study_config.ipynb #9eecc719
 def study_fer32() -> StudyConfig:
