@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DATA_FOLDERS', 'CONFIG', 'find_images', 'StudyPlace', 'is_study', 'create_folder', 'open_study', 'Study',
            'check_images', 'begin_study', 'reopen_study', 'Executor', 'OpenPlace', 'compute', 'marked_students',
-           'lengthened', 'train_students', 'finish_study', 'stores_of', 'run_study', 'resume_study', 'dry_study']
+           'lengthened', 'train_students', 'publish_answers', 'finish_study', 'stores_of', 'run_study', 'resume_study',
+           'dry_study']
 
 # %% ../../nbs/751_experiment.studies.ipynb #24d23e25
 import os
@@ -17,7 +18,7 @@ from ..config import write_atomic
 from ..executors import execute_plan
 from ..data.images import ImageSet, source_lines
 from ..data.load import load_images
-from .runs import prepare
+from .runs import copy_whole, prepare
 from .study_config import StudyConfig, check_study
 from .study_plan import plan_study, student_schedule, study_text
 from .study_pools import StudyJob
@@ -203,6 +204,14 @@ def train_students(study: Study, by: Executor, most: int) -> Study:
         if study.show: print(f"{told}; all go on to {2 * steps}.")
         study = lengthened(study, plan)
 
+# %% ../../nbs/751_experiment.studies.ipynb #64b4ffc7
+def publish_answers(study: Study, plan: Plan) -> None:
+    "Copy the answers of all students to the test rows to where a widget looks for them: `answers/`."
+    place = study.folder/"answers"
+    place.mkdir(exist_ok=True)
+    answer = study.store.folder(plan.of("answer")[0])
+    for file in answer.path.glob("test-*.npz"): copy_whole(file, place/file.name)
+
 # %% ../../nbs/751_experiment.studies.ipynb #f91a7f01
 def finish_study(study: Study, by: Executor) -> Path:
     "Compute what is left of a study and write `study.json` and `study.csv`."
@@ -215,6 +224,7 @@ def finish_study(study: Study, by: Executor) -> Path:
     compute(study, plan, by)
     data = study.folder.read("data.json")
     record = study_record(study.cfg, plan, study.store, data, study.made, study.made.get("command", ""))
+    publish_answers(study, plan)
     write_json(study.folder/"study.json", record)
     write_atomic(study.folder/"study.csv", tidy_table(study.store, plan).to_csv(index=False))
     return study.folder.path
