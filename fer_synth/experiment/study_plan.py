@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HOW', 'NETWORK', 'subset_rows', 'rows_step', 'CellPlanner', 'cell_planner', 'Source', 'gan_steps', 'teacher_step',
            'draw_step', 'memorise_step', 'labels_step', 'student_schedule', 'student_settings', 'choose_step',
-           'student_step', 'Cell', 'answer_step', 'plan_study', 'study_text']
+           'student_step', 'Cell', 'students_of', 'answer_step', 'plan_study', 'study_text']
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #97dbbc82
 import hashlib, json
@@ -240,16 +240,17 @@ class Cell:
             if self.seed == self.cfg.seed: self.add(memorise_step(q, self.draws[source]))
         return self.draws[source]
 
-    def students(self, name: str, arm: Arm) -> list[Step]:
-        "All students of an arm in this cell, with what they need; none where no row is held back for them."
-        if arm.extra == "held_back" and self.rows.settings["share"] == 1: return []
-        inputs = [self.judges[1]] if arm.labels == "soft" else []
-        if arm.generated:
-            draw = self.draw(Source.of(arm))
-            choice = choose_step(self.planner(arm.family), self.cfg, arm, draw, self.judges)
-            inputs.append(self.add(choice))
-        def planned(k: int) -> Step: return student_step(self.planner(), self.cfg, name, arm, k, inputs)
-        return [self.add(planned(k)) for k in range(self.cfg.students)]
+# %% ../../nbs/731_experiment.study_plan.ipynb #17127391
+def students_of(cell: Cell, name: str, arm: Arm) -> list[Step]:
+    "All students of an arm in a cell, with what they need; none where no row is held back for them."
+    cfg = cell.cfg
+    if arm.extra == "held_back" and cell.rows.settings["share"] == 1: return []
+    inputs = [cell.judges[1]] if arm.labels == "soft" else []
+    if arm.generated:
+        draw = cell.draw(Source.of(arm))
+        inputs.append(cell.add(choose_step(cell.planner(arm.family), cfg, arm, draw, cell.judges)))
+    numbers = range(cfg.students)
+    return [cell.add(student_step(cell.planner(), cfg, name, arm, k, inputs)) for k in numbers]
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #dfe69025
 def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell]) -> Step:
@@ -260,7 +261,7 @@ def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell]) -> Step:
         inputs[cell.rows.key] = cell.rows
         inputs |= {key: s for key, s in cell.steps.items() if s.kind == "draw"}
         for name, arm in arms.items():
-            students = cell.students(name, arm)
+            students = students_of(cell, name, arm)
             inputs |= {s.key: s for s in students}
             share = cell.rows.settings["share"]
             table += [[name, share, cell.seed, k, s.key] for k, s in enumerate(students)]
@@ -282,7 +283,7 @@ def plan_study(
             n_rows = int(subset_rows(labels, share, seed).sum())
             rows = rows_step(data, share, seed)
             cells.append(Cell(cfg, rows, n_rows, len(labels), images.classes, seed))
-            for name, arm in arms.items(): cells[-1].students(name, arm)
+            for name, arm in arms.items(): students_of(cells[-1], name, arm)
             steps |= {rows.key: rows} | cells[-1].steps
     more = [labels_step(cfg, data)] if cfg.label_folds else []
     return Plan([*steps.values(), *more, answer_step(cfg, data, cells)])
