@@ -16,8 +16,9 @@ distributed = pytest.importorskip("distributed")
 
 
 def settings():
-    "One seed of half of the rows: twelve steps or so, some of which can be computed side by side."
-    return replace(get_study("tiny_study"), fractions=(0.5,), arms=("soft", "ceiling"), seeds=1, robust_images=0)
+    "One seed of half of the rows: a dozen steps, some of which can be computed side by side."
+    tiny = replace(get_study("tiny_study"), seeds=1, robust_images=0)
+    return replace(tiny, fractions=(0.5,), arms=("soft", "ceiling"))
 
 
 def results(folder) -> dict:
@@ -70,5 +71,5 @@ def test_a_worker_without_the_images_says_so(tmp_path):
     with pytest.raises(studies.UserError, match="holds other images"):
         studies.find_images(cfg, "0" * 32)
     missing = replace(cfg, data=replace(cfg.data, source=str(tmp_path / "faces.zip")))
-    with pytest.raises(studies.UserError, match="is not on this machine; name the folder .* in FER_SYNTH_DATA"):
+    with pytest.raises(studies.UserError, match="is not on this machine; name .* in FER_SYNTH_DATA"):
         studies.find_images(missing, "0" * 32)
