@@ -8,7 +8,7 @@ __all__ = ['Audit', 'save_audit', 'audit']
 # %% ../nbs/830_audit.ipynb #f1637c4a
 from dataclasses import dataclass
 from pathlib import Path
-from .evaluation.statistics import tidy
+from .evaluation.statistics import tidy, write_answers
 from .experiment.audit import Trained, audit_data, run_audit, verdict
 from .records import write_json
 from .settings import UserError
@@ -40,12 +40,13 @@ class Audit:
 # %% ../nbs/830_audit.ipynb #65da3efe
 def save_audit(
     audit: Audit,
-    folder,         # made where it is not there; its three files are written anew
+    folder,         # made where it is not there; what it holds of an audit is written anew
 ) -> Path:          # the page
-    "Write the study as study.json, every score of every classifier as study.csv, and the page study.html."
+    "Write study.json, every score of every classifier as study.csv, all answers, and the page study.html."
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "answers").mkdir(parents=True, exist_ok=True)
     write_json(folder / "study.json", audit.study)
+    write_answers(folder / "answers" / "test-100.npz", audit.trained.test)
     tidy([audit.trained.test]).to_csv(folder / "study.csv", index=False)
     return Path(make_study_page(folder))
 
