@@ -8,9 +8,9 @@ __all__ = ['EMPTY', 'ENDS', 'WORDS', 'ROLES', 'complete', 'read_study', 'find', 
            'helping_sentence', 'fewer_rows_sentence', 'not_helping_sentence', 'study_answer', 'recommended',
            'reason_for', 'chosen_note', 'key_numbers', 'unfinished', 'placebo_note', 'audit_failed', 'study_warnings',
            'with_interval', 'brief', 'arms_table', 'scores_table', 'p_words', 'verdict_words', 'differences_table',
-           'hurt_table', 'convergence_table', 'rounds_sentences', 'share_words', 'audit_sentences', 'closest_copies',
-           'label_sentences', 'label_table', 'measures_table', 'with_ends', 'counts_table', 'provenance_table',
-           'cost_sentence', 'costs_table', 'settings_table', 'made_table']
+           'hurt_table', 'convergence_table', 'rounds_sentences', 'share_words', 'beside_real', 'audit_sentences',
+           'closest_copies', 'label_sentences', 'label_table', 'measures_table', 'with_ends', 'counts_table',
+           'provenance_table', 'cost_sentence', 'costs_table', 'settings_table', 'made_table']
 
 # %% ../nbs/822_study_facts.ipynb #8db9ce05
 import math
@@ -474,6 +474,13 @@ def share_words(share: float) -> str:
     "A small share in percent."
     return f"{100 * share:.2g} %" if share else "0 %"
 
+# %% ../nbs/822_study_facts.ipynb #5a31c0e0
+def beside_real(audit: dict) -> str:
+    "What a rate of near-copies means beside that of real images, which have copied nothing."
+    if audit.get("low") is None: return ""
+    if audit["low"] > audit["real_rate"]: return ": fewer, a sign of copying"
+    return ", so this is no sign of copying"
+
 # %% ../nbs/822_study_facts.ipynb #d50e9a4b
 def audit_sentences(study: dict) -> list[str]:
     "What the search for copies of training images found, and whether it can be trusted."
@@ -481,10 +488,10 @@ def audit_sentences(study: dict) -> list[str]:
     if not audit: return []
     planted, failed = audit.get("planted") or {}, audit_failed(study)
     copies, n, rate = audit["near_copies"], audit["images"], share_words(audit["rate"])
-    found = [f"{copies:,} of {n:,} generated images ({rate}) copy a training image."]
+    found = [f"{copies:,} of {n:,} generated images ({rate}) are as close to a training image as copies are."]
     if audit.get("real_rate") is not None:
         rate = share_words(audit["real_rate"])
-        found.append(f"Of real images that were not trained on, {rate} are as close.")
+        found.append(f"Of real images that were not trained on, {rate} are as close{beside_real(audit)}.")
     control = f"Control: {planted.get('found')} of {planted.get('put')} planted copies were found."
     return found + [failed or control]
 

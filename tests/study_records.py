@@ -189,7 +189,8 @@ def made_study(gains=None, seeds=5, fractions=(.25, 1.0), classes=CLASSES, sourc
                        for f in fractions for i, a in enumerate(gains) for c in CORRUPTIONS for s in range(6)
                        for m in [float(values[a, f, "accuracy"].mean()) - .05 * s]],
         "curves": curves_of(generated[:2]), "rounds": rounds_of(fractions) if generated else [],
-        "memorisation": {"images": 2000, "near_copies": 3, "rate": .0015, "real_rate": .001,
+        "memorisation": {"images": 2000, "near_copies": 3, "rate": .0015, "low": .0005, "high": .0044,
+                         "real_rate": .001,
                          "planted": {"put": 20, "found": 20}, "trusted": True,
                          "worst": [{"picture": picture(), "distance": .031 + .01 * i} for i in range(3)]},
         "label_errors": {"rows": 2700, "flagged": 41, "worst": [

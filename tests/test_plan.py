@@ -86,7 +86,8 @@ def test_another_threshold_computes_pools_and_what_follows(tiny_run, tmp_path):
 
 
 def test_another_classifier_computes_all_that_learn_from_it(tiny_run, tmp_path):
-    "Of real images alone, so that it takes a second; no result of the run before stays at the top."
+    """Of real images alone, so that it takes a second; no result of the run before stays at the top.
+    The yardstick depends on the images alone, and stays."""
     cfg = changed(with_seeds(TINY, 1), "compare", arms=("real", "balanced"))
     cfg = changed(cfg, "clf", batch=48)
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
@@ -97,7 +98,7 @@ def test_another_classifier_computes_all_that_learn_from_it(tiny_run, tmp_path):
     assert not run_files.selection(run).exists()
     keys = {step.key for step in plan_run(TINY, facts=RunFolder(tiny_run).read("data.json"))}
     plan = plan_run(changed(TINY, "clf", batch=48), facts=RunFolder(tiny_run).read("data.json"))
-    assert [step.name for step in plan if step.key in keys] == ["data"]
+    assert [step.name for step in plan if step.key in keys] == ["data", "yardstick"]
 
 
 def test_a_run_grows_and_shrinks_without_computing_anything_twice(tiny_run, tmp_path):

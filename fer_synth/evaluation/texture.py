@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINOMIAL', 'PATCH', 'PATCHES', 'DIRECTIONS', 'smooth', 'enlarge', 'pyramid_sizes', 'laplacian_pyramid', 'patches',
-           'sorted_distance', 'Level', 'make_level', 'rings', 'log_spectra', 'Texture']
+           'pyramid_patches', 'sorted_distance', 'Level', 'make_level', 'rings', 'log_spectra', 'Texture']
 
 # %% ../../nbs/645_evaluation.texture.ipynb #591ce350
 from dataclasses import dataclass
@@ -68,6 +68,19 @@ def patches(
     rows, columns = places[0] + inside[:, None], places[1] + inside
     images = torch.arange(n)[:, None, None, None]
     return x.permute(0, 2, 3, 1)[images, rows, columns].permute(0, 1, 4, 2, 3).reshape(n * PATCHES, -1)
+
+# %% ../../nbs/645_evaluation.texture.ipynb #5a31c0de
+def pyramid_patches(
+    images: np.ndarray,        # uint8 (N, C, size, size)
+    levels: int,
+    seed: int,                 # of the places
+) -> list[torch.Tensor]:       # of each level, (N * PATCHES, C * PATCH * PATCH)
+    "The patches of every level of the pyramid, computed for a part of the images at a time."
+    parts = []
+    for i in range(0, len(images), 512):
+        x = torch.as_tensor(np.asarray(images[i:i + 512])).float()
+        parts.append([patches(level, derive(seed, i)) for level in laplacian_pyramid(x, levels)])
+    return [torch.cat(level) for level in zip(*parts)]
 
 # %% ../../nbs/645_evaluation.texture.ipynb #b06a64a7
 def sorted_distance(
@@ -152,13 +165,8 @@ class Texture:
         self.levels = [make_level(x, images.shape[1], derive(seed, s)) for s, x in zip(self.sizes, parts)]
         self.spectrum = log_spectra(images).mean(0, dtype=np.float64)
     def patches_of(self, images: np.ndarray) -> list[torch.Tensor]:
-        "The patches of every level, (N * PATCHES, C * PATCH * PATCH) each, a part of the images at a time."
-        parts = []
-        for i in range(0, len(images), 512):
-            x = torch.as_tensor(np.asarray(images[i:i + 512])).float()
-            levels = laplacian_pyramid(x, len(self.sizes))
-            parts.append([patches(level, derive(self.seed, i)) for level in levels])
-        return [torch.cat(level) for level in zip(*parts)]
+        "The patches of every level, (N * PATCHES, C * PATCH * PATCH) each."
+        return pyramid_patches(images, len(self.sizes), self.seed)
     def numbers(self, images):  # maps row numbers to {"texture", "texture_SIZE" of each level, "spectrum"}
         "What compares any of these images with the reference."
         images = np.asarray(images)

@@ -20,7 +20,8 @@ from ..study_plots import forest_plot
 from .confusion import CSS, ConfusionExplorer, choice, row_of, table_line, toggle, words_box
 from .kit import (Panel, button, find_run, give_tooltip, labelled, picture_box,
                                    recorded_run)
-from .study_state import StudyChoice, folder_answers, StudyState, rows_sentence, study_heading
+from .study_state import (StudyChoice, StudyState, folder_answers, rows_sentence,
+                                           study_heading)
 from ..words import Table, metric_name
 
 # %% ../../nbs/966_widgets.study.ipynb #e5b5d82e
@@ -138,7 +139,7 @@ class StudyExplorer(StudyView):
     def __init__(
         self,
         source,         # the folder of a study, or what its study.json holds
-        answers=None,   # (arm_a, arm_b, fraction) -> answers, see `pair_predictions`; None: those of the folder
+        answers=None,   # (arm_a, arm_b, fraction) -> answers, see `pair_predictions`; None: the folder's
         n: int = 1000,  # bootstrap replicates of the confusion explorer
         threaded: bool = True,  # False: everything is computed before a call returns
     ):
