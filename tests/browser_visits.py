@@ -229,6 +229,20 @@ def confusion(page) -> None:
     shot(page, "confusion-one-seed")
 
 
+def study(page) -> None:
+    "Another comparison moves the forest plot and the sentence; two arms open image by image."
+    here = part(page, ".fer-study")
+    forest, sentence = here + "img.fer-forest", here + ".fer-sentence"
+    before, drawn = text(page, sentence), pixels(page, forest)
+    press(page, page.locator(here + ".fer-role button").nth(1), "Enter")
+    wait_text(page, sentence, before)
+    wait_changed(page, forest, drawn)
+    shot(page, "study-against-real")
+    press(page, page.locator(here + "button.fer-open"), "Space")
+    page.locator(".fer-confusion .fer-matrix-this .fer-cell").first.wait_for()
+    shot(page, "study-two-arms")
+
+
 def watch_training(page) -> None:
     here = part(page, ".fer-monitor")
     wait_for(page, "s => document.querySelector(s)?.innerText.startsWith('Finished after')",
@@ -252,7 +266,7 @@ def tour(page) -> None:
 
 
 VISITS = {"inspect_images": inspect_images, "tune_thresholds": tune_thresholds, "confusion": confusion,
-          "watch_training": watch_training, "tour": tour}
+          "study": study, "watch_training": watch_training, "tour": tour}
 
 
 def files(folder: Path) -> set[str]:

@@ -1,9 +1,13 @@
-"""The small run that the package carries.
+"""The small run and the small study that the package carries.
 
 `python tools/record.py runs/recorded` copies its records to fer_synth/recorded. The run itself is made by
     fer-synth demo --gan.steps 200 --selection.max-pool 300 --out runs/recorded
 Of the checkpoints only the averaged generators of the last round and the last judge's best weights (in half
 precision) are kept: enough to generate and judge new faces, not to go on training.
+
+`python tools/record.py studies/drawn` does the same for a study, made by
+    fer-synth study --recipe study_drawn32 --workers 2 --out studies/drawn
+It keeps study.json and the answers of its students with the largest share of the rows.
 """
 import shutil
 import sys
@@ -12,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from fer_synth.experiment.results import Run
+from fer_synth.experiment.studies import is_study
 from fer_synth.figures import spread
-from fer_synth.records import RunFolder, StepFolder
+from fer_synth.records import RunFolder, StepFolder, read_json
 from fer_synth.steps import Step, Store, file_hashes
+from fer_synth.widgets.study_state import ANSWERS
 
 HERE = Path(__file__).resolve().parent.parent / "fer_synth" / "recorded"
 PUBLISHED = ("config.json", "env.json", "data.json", "plan.json", "selection.csv", "metrics.json",
@@ -58,14 +64,30 @@ def copy_step(run: Run, step: Step, copy: Store, sheets: set[Path]) -> None:
     target.write_json("step.json", run.store.note(step) | {"files": file_hashes(target.path)})
 
 
+def record_study(path: Path, out: Path = HERE / "study") -> list[Path]:
+    "Copy what the study explorer shows; the folder is made anew."
+    if not (path / "study.json").exists(): raise SystemExit(f"{path} is not a finished study.")
+    study = read_json(path / "study.json")
+    if study["source"] != "drawn":
+        raise SystemExit(f"{path} is of real pictures; only drawn faces go into the package.")
+    shutil.rmtree(out, ignore_errors=True)
+    (out / ANSWERS).mkdir(parents=True)
+    name = f"test-{100 * max(study['fractions']):g}.npz"
+    shutil.copyfile(path / "study.json", out / "study.json")
+    copy_compressed(path / ANSWERS / name, out / ANSWERS / name)
+    return sorted(p for p in out.rglob("*") if p.is_file())
+
+
 def record(path: Path, out: Path = HERE) -> list[Path]:
     "Copy what the notebooks show; the folder is made anew."
     run = Run.open(path)
     if not (path / "metrics.json").exists(): raise SystemExit(f"{path} is not a finished run.")
     if run.cfg.data.source != "drawn":
         raise SystemExit(f"{path} is of real pictures; only drawn faces go into the package.")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.iterdir():           # the recorded study stays
+        if old.is_file(): old.unlink()
+    shutil.rmtree(out / "steps", ignore_errors=True)
     for name in PUBLISHED: shutil.copyfile(path / name, out / name)
     copy, sheets = Store(RunFolder(out)), shown_sheets(run)
     for step in run.plan: copy_step(run, step, copy, sheets)
@@ -74,4 +96,6 @@ def record(path: Path, out: Path = HERE) -> list[Path]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2: raise SystemExit(__doc__)
-    for path in record(Path(sys.argv[1])): print(f"{path.stat().st_size:>9,}  {path.relative_to(HERE)}")
+    given = Path(sys.argv[1])
+    for path in (record_study if is_study(given) else record)(given):
+        print(f"{path.stat().st_size:>9,}  {path.relative_to(HERE)}")
