@@ -43,6 +43,7 @@ def rooms(monkeypatch, tmp_path):
             "generate": note("generate", lambda run, name, n, out: out),
             "measure": note("measure", lambda run, n, cas: "a table"),
         },
+        "experiment.studies": {"is_study": lambda folder: False},
         "report": {"make_report": note("make_report", lambda run: run / "report.html")},
         "data.load": {"load_images": note("load_images", lambda cfg: "images")},
         "data.images": {"describe": note("describe", lambda images: "facts")},
