@@ -123,7 +123,15 @@ def test_stop_and_resume(place, alone):
     check_equal(place, alone)
 
 
-def test_second_interrupt_ends_the_processes(place, alone):
+@pytest.fixture
+def ctrl_c():
+    "Ctrl-C raises KeyboardInterrupt, also where a shell has started the tests in the background."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_second_interrupt_ends_the_processes(place, alone, ctrl_c):
     "A KeyboardInterrupt in the process that hands out leaves no worker, and a folder that resumes."
     interrupt = when_begun(place, "gan-0", lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
