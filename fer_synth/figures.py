@@ -46,7 +46,7 @@ def png(
     if colours and not grey:
         picture = picture.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=6)
+    picture.save(file, "PNG", compress_level=6 if 0 < colours < 256 else 9)   # charts would take long at 9
     return file.getvalue()
 
 # %% ../nbs/790_figures.ipynb #422af406

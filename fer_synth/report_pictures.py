@@ -140,7 +140,7 @@ def make_figures(
     return draw_pictures(read_records(run_folder), Path(run_folder) / "figures")
 
 # %% ../nbs/810_report_pictures.ipynb #62382d8f
-LIMIT = 2_500_000    # bytes of pictures in a page
+LIMIT = 2_520_000    # bytes of pictures in a page
 
 # %% ../nbs/810_report_pictures.ipynb #b011b37c
 def affordable(

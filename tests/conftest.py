@@ -11,8 +11,9 @@ import pytest
 import run_files
 
 # The files that take longest come first, so that no worker is left alone with one of them at the end.
-LONGEST = ("test_browser", "test_report", "test_second_environment", "test_big_data", "test_widget_monitor",
-           "test_experiment", "test_plan", "test_processes")
+LONGEST = ("test_browser", "test_report", "test_second_environment", "test_big_data", "test_study",
+           "test_executors", "test_widget_monitor", "test_experiment", "test_plan", "test_processes",
+           "test_study_page", "test_audit", "test_families", "test_generator_measures")
 
 
 def pytest_configure(config) -> None:

@@ -123,7 +123,15 @@ def test_stop_and_resume(place, alone):
     check_equal(place, alone)
 
 
-def test_second_interrupt_ends_the_processes(place, alone):
+@pytest.fixture
+def ctrl_c():
+    "Ctrl-C raises KeyboardInterrupt, also where a shell has started the tests in the background."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_second_interrupt_ends_the_processes(place, alone, ctrl_c):
     "A KeyboardInterrupt in the process that hands out leaves no worker, and a folder that resumes."
     interrupt = when_begun(place, "gan-0", lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
@@ -173,12 +181,18 @@ def distributed_client(scheduler):
     return Client(scheduler, set_as_default=False)
 
 
+def wait_for_two(scheduler) -> None:
+    "Both workers, where a test before this one has killed one: the two slow steps must run side by side."
+    with distributed_client(scheduler) as client: client.wait_for_workers(2, timeout=240)
+
+
 def kept_folders(dask_worker) -> list[str]:
     return [str(p) for p in Path(dask_worker.local_directory).glob("fer_synth-*")]
 
 
 def test_cluster_stop_and_resume(place, alone, scheduler):
     "What was begun on the workers comes back, and is sent along when the plan goes on."
+    wait_for_two(scheduler)
     def ask():
         wait_for(lambda: "gan-0" in place.begun())
         RunFolder(place.run).stop.ask()
@@ -195,6 +209,7 @@ def test_cluster_stop_and_resume(place, alone, scheduler):
 
 def test_cluster_errors(place, scheduler):
     "A step's error arrives with its name and traceback, after the other step has ended; so do sentences."
+    wait_for_two(scheduler)
     def go_on():
         wait_for(lambda: "gan-1" in place.begun())
         time.sleep(0.3)                                         # so the error arrives first
