@@ -62,7 +62,7 @@ def convergence_records(store: Store, step: Step) -> list[dict]:
 
 # %% ../../nbs/747_experiment.study_results.ipynb #8fb4b443
 def cost_records(plan: Plan, store: Store, step: Step) -> dict:
-    "Seconds in all, by kind of step, and for one classifier of each arm; the peak of memory here."
+    "Seconds in all, by kind of step, and for all that the students of each arm need; the peak of memory here."
     seconds = {s.key: store.seconds(s) for s in plan}
     groups = {}
     for s in plan: groups[s.kind] = round(groups.get(s.kind, 0) + seconds[s.key], 2)
@@ -70,8 +70,7 @@ def cost_records(plan: Plan, store: Store, step: Step) -> dict:
     for (arm, _, _, _), student in table_of(step).items(): arms.setdefault(arm, []).append(student)
     cost = {}
     for arm, students in arms.items():
-        needed = sum(seconds[s.key] for s in up_to(*students))
-        cost[arm] = round(needed / len(students), 2)
+        cost[arm] = round(sum(seconds[s.key] for s in up_to(*students)), 2)
     return {"seconds": round(sum(seconds.values()), 2), "groups": groups, "arms": cost,
             "peak_memory_gib": round(peak_memory_gib(), 3)}
 
