@@ -62,7 +62,7 @@ def convergence_records(store: Store, step: Step) -> list[dict]:
 
 # %% ../../nbs/747_experiment.study_results.ipynb #8fb4b443
 def cost_records(plan: Plan, store: Store, step: Step) -> dict:
-    "Seconds in all, by kind of step, and for all that the students of each arm need; the peak of memory here."
+    "Seconds in all, by kind of step, and for all that the students of an arm need; the peak of memory here."
     seconds = {s.key: store.seconds(s) for s in plan}
     groups = {}
     for s in plan: groups[s.kind] = round(groups.get(s.kind, 0) + seconds[s.key], 2)
