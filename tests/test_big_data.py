@@ -61,8 +61,8 @@ def config(source, **changes):
 
 
 def stored_sources() -> int:
-    "How many sources are kept in the cache."
-    return sum(path.is_dir() for path in cache_folder().iterdir())
+    "How many sources are kept in the cache, in which the yardsticks have a folder of their own."
+    return sum(path.is_dir() and path.name != "yardsticks" for path in cache_folder().iterdir())
 
 
 def left_over(cache):

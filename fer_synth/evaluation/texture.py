@@ -89,8 +89,8 @@ def sorted_distance(
 ) -> torch.Tensor:     # (D,)
     "Wasserstein distance of two samples of numbers, for each direction."
     n = max(a.shape[1], b.shape[1])
-    ranks = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    at = [(ranks * s.shape[1]).long() for s in (a, b)]
+    middles = 2 * torch.arange(n) + 1                   # of n equal parts, in 2n-ths
+    at = [middles * s.shape[1] // (2 * n) for s in (a, b)]
     return (a[:, at[0]] - b[:, at[1]]).abs().mean(1)
 
 # %% ../../nbs/645_evaluation.texture.ipynb #f0d9efb8
@@ -143,9 +143,9 @@ def log_spectra(
     out = np.empty((n, size // 2), np.float32)
     for i in range(0, n, 256):
         x = torch.as_tensor(np.asarray(images[i:i + 256])).float()
-        x = (x - x.mean((2, 3), keepdim=True)) * torch.as_tensor(window, dtype=torch.float32)
+        x = (x - x.mean((2, 3), keepdim=True)) * torch.as_tensor(window.astype(np.float32))
         power = torch.fft.fft2(x).abs().square().mean(1) / size ** 2
-        averaged = power.flatten(1) @ torch.as_tensor(weights, dtype=torch.float32).flatten(0, 1)
+        averaged = power.flatten(1) @ torch.as_tensor(weights.astype(np.float32)).flatten(0, 1)
         out[i:i + 256] = 10 * torch.log10(averaged + 1 / 12).numpy()
     return out
 
