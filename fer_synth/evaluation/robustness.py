@@ -206,6 +206,7 @@ def robustness(
     strengths=(0, 1, 2, 3, 4, 5),     # 0: clean
     seed: int = 0,                    # of the corruptions
     level: float = 0.95,              # coverage of the intervals
+    change=corrupt,                   # corrupts; one that remembers serves several calls on the same images
 ) -> list[dict]:                      # rows of "corruption", "strength", "accuracy", "low", "high"
     "Accuracy on corrupted images, for each corruption and strength."
     predictors = [predict] if callable(predict) else list(predict)
@@ -215,7 +216,7 @@ def robustness(
                         "give at least one of each, and a label for each image.")
     for name in corruptions:
         for strength in strengths:
-            worse = corrupt(images, name, strength, seed)
+            worse = change(images, name, strength, seed)
             if strength or clean is None:
                 right = np.stack([np.asarray(p(worse)).argmax(1) == labels for p in predictors])
                 measured = interval_of_accuracy(right, level, seed=seed)

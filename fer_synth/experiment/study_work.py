@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_SEARCHED', 'STUDY_WORK', 'of_cell', 'work_images', 'work_yardstick', 'check_study_provenance', 'table_of',
-           'load_student', 'collect', 'work_answer', 'some_rows', 'corrupted', 'work_memorise', 'fold_teacher',
-           'work_labels', 'do_step']
+           'load_student', 'collect', 'work_answer', 'some_rows', 'once_corrupted', 'corrupted', 'work_memorise',
+           'fold_teacher', 'work_labels', 'do_step']
 
 # %% ../../nbs/745_experiment.study_work.ipynb #9b45644f
 import tempfile
@@ -17,7 +17,7 @@ import numpy as np, torch
 from ..data.training_set import TrainingSet
 from ..evaluation.label_errors import label_errors
 from ..evaluation.memorisation import memorisation
-from ..evaluation.robustness import robustness
+from ..evaluation.robustness import corrupt, robustness
 from ..evaluation.statistics import Answers, write_answers
 from .study_pools import StudyJob, work_draw, work_rows, work_teacher
 from .study_students import work_choose, work_search, work_student
@@ -110,7 +110,8 @@ def work_answer(study: StudyJob, step: Step, folder: StepFolder) -> None:
             write_answers(folder/f"{split}-{100 * share:g}.npz", found)
     largest = max(shares)
     arms = [] if few is None else list(dict.fromkeys(key[0] for key in table if key[1] == largest))
-    rows = [row for arm in arms for row in corrupted(study, table, few, arm, largest)]
+    change = once_corrupted()
+    rows = [row for arm in arms for row in corrupted(study, table, few, arm, largest, change)]
     folder.write_json("robustness.json", rows)
 
 # %% ../../nbs/745_experiment.study_work.ipynb #3c63f4b9
@@ -120,13 +121,29 @@ def some_rows(data: TrainingSet, n: int, seed: int) -> TrainingSet | None:  # No
     rows = np.random.default_rng(derive(seed, "robustness")).permutation(len(data))[:n]
     return data.pick(np.sort(rows))
 
-# %% ../../nbs/745_experiment.study_work.ipynb #fc337acc
-def corrupted(study: StudyJob, table: dict, data: TrainingSet, arm: str, share: float) -> list[dict]:
+# %% ../../nbs/745_experiment.study_work.ipynb #417b8ff7
+def once_corrupted() -> Callable:
+    "What corrupts images as `corrupt` does, and remembers the result for the next arm."
+    known = {}
+    def change(images: np.ndarray, name: str, strength: int, seed: int) -> np.ndarray:
+        if (name, strength) not in known: known[name, strength] = corrupt(images, name, strength, seed)
+        return known[name, strength]
+    return change
+
+# %% ../../nbs/745_experiment.study_work.ipynb #2f517962
+def corrupted(
+    study: StudyJob,
+    table: dict,         # as `table_of` gives it
+    data: TrainingSet,   # test rows
+    arm: str,
+    share: float,        # of the training rows
+    change: Callable,    # corrupts
+) -> list[dict]:
     "How often the students of an arm are right under each corruption."
     students = [load_student(study, s) for key, s in table.items() if key[:2] == (arm, share)]
     predictors = [partial(predict, clf, device=study.device) for clf in students]
     seed = derive(study.cfg.seed, "corruptions")
-    found = robustness(predictors, data.images, data.labels, seed=seed, level=study.cfg.level)
+    found = robustness(predictors, data.images, data.labels, seed=seed, level=study.cfg.level, change=change)
     return [{"arm": arm, "fraction": share, **row} for row in found]
 
 # %% ../../nbs/745_experiment.study_work.ipynb #d358cfb5
