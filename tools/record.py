@@ -64,6 +64,14 @@ def copy_step(run: Run, step: Step, copy: Store, sheets: set[Path]) -> None:
     target.write_json("step.json", run.store.note(step) | {"files": file_hashes(target.path)})
 
 
+def rounded(probs: np.ndarray) -> np.ndarray:
+    "Probabilities with three decimals, which add up to one; the file is half as large."
+    short, best = np.round(probs, 3), probs.argmax(-1)[..., None]
+    rest = 1 - short.sum(-1, keepdims=True) + np.take_along_axis(short, best, -1)
+    np.put_along_axis(short, best, rest, -1)
+    return short.astype(np.float32)
+
+
 def record_study(path: Path, out: Path = HERE / "study") -> list[Path]:
     "Copy what the study explorer shows; the folder is made anew."
     if not (path / "study.json").exists(): raise SystemExit(f"{path} is not a finished study.")
@@ -74,7 +82,9 @@ def record_study(path: Path, out: Path = HERE / "study") -> list[Path]:
     (out / ANSWERS).mkdir(parents=True)
     name = f"test-{100 * max(study['fractions']):g}.npz"
     shutil.copyfile(path / "study.json", out / "study.json")
-    copy_compressed(path / ANSWERS / name, out / ANSWERS / name)
+    with np.load(path / ANSWERS / name, allow_pickle=False) as f: arrays = dict(f)
+    arrays["probs"] = rounded(arrays["probs"])
+    np.savez_compressed(out / ANSWERS / name, **arrays)
     return sorted(p for p in out.rglob("*") if p.is_file())
 
 
