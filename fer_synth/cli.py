@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['Folder', 'File', 'Recipe', 'RunArgument', 'ArmNames', 'StudyRecipe', 'SHORT', 'COMMANDS', 'LIBRARIES', 'RunOptions',
            'ExtendOptions', 'DataOptions', 'BaselineOptions', 'GenerateOptions', 'FolderOptions', 'ResumeOptions',
-           'MeasureOptions', 'StudyOptions', 'adopt', 'expand', 'option_value', 'with_family', 'starting_config',
-           'starting_study', 'first_paragraph', 'option_names', 'unknown_option', 'parse', 'shortage',
-           'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'tell_study', 'do_study', 'do_demo',
-           'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure', 'help_of', 'overview',
-           'dispatch', 'complain', 'explain', 'show_advice', 'plain_terminal', 'main']
+           'MeasureOptions', 'StudyOptions', 'adopt', 'expand', 'option_value', 'with_family', 'start_from',
+           'starting_config', 'starting_study', 'first_paragraph', 'option_names', 'unknown_option', 'parse',
+           'shortage', 'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'tell_study', 'do_study',
+           'do_demo', 'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure', 'help_of',
+           'overview', 'dispatch', 'complain', 'explain', 'show_advice', 'plain_terminal', 'main']
 
 # %% ../nbs/990_cli.ipynb #46fc8963
 import contextlib, dataclasses, difflib, errno, io, logging, os, re, shlex, sys, warnings
@@ -166,17 +166,28 @@ def with_family(
     if not family or family == cfg.gan.family: return cfg
     return dataclasses.replace(cfg, gan=change_family(cfg.gan, family))
 
+# %% ../nbs/990_cli.ipynb #5d17a006
+def start_from(
+    args: list[str],
+    fallback: str,   # recipe to take when none is named; "": naming one is required
+    known,           # names of the recipes
+    load: Callable,  # reads a file
+    get: Callable,   # finds a recipe
+):                   # what the other options change
+    "A recipe's settings or a file's, with the family that is asked for."
+    recipe, file = option_value(args, "--recipe"), option_value(args, "--config")
+    if recipe and file: raise UserError("--recipe and --config both say where to start; give one of them.")
+    if not (recipe or file or fallback):
+        raise UserError(f"Say where to start: --recipe NAME ({', '.join(known)}) or --config FILE.")
+    return with_family(load(file) if file else get(recipe or fallback), args)
+
 # %% ../nbs/990_cli.ipynb #94ea77a4
 def starting_config(
     args: list[str],
     fallback: str = "",  # recipe to take when none is named; "": naming one is required
 ) -> RunConfig:
     "The config that the other options change: a recipe's or a file's, with the family that is asked for."
-    recipe, file = option_value(args, "--recipe"), option_value(args, "--config")
-    if recipe and file: raise UserError("--recipe and --config both say where to start; give one of them.")
-    if not (recipe or file or fallback):
-        raise UserError(f"Say where to start: --recipe NAME ({', '.join(RECIPES)}) or --config FILE.")
-    return with_family(load_config(file) if file else get_recipe(recipe or fallback), args)
+    return start_from(args, fallback, RECIPES, load_config, get_recipe)
 
 # %% ../nbs/990_cli.ipynb #5d17a003
 def starting_study(
@@ -184,11 +195,7 @@ def starting_study(
     fallback: str = "",  # recipe to take when none is named; "": naming one is required
 ) -> StudyConfig:
     "The same for a study."
-    recipe, file = option_value(args, "--recipe"), option_value(args, "--config")
-    if recipe and file: raise UserError("--recipe and --config both say where to start; give one of them.")
-    if not (recipe or file or fallback):
-        raise UserError(f"Say where to start: --recipe NAME ({', '.join(STUDIES)}) or --config FILE.")
-    return with_family(load_study(file) if file else get_study(recipe or fallback), args)
+    return start_from(args, fallback, STUDIES, load_study, get_study)
 
 # %% ../nbs/990_cli.ipynb #fe0fdbbc
 def first_paragraph(box: str) -> str:

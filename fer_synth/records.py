@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['read_json', 'write_json', 'Stopped', 'StopRequest', 'stop_on_interrupt', 'StepFolder', 'load_trained', 'read_lines',
-           'default_folder', 'check_space', 'RunFolder', 'check_run_folder']
+           'default_folder', 'check_space', 'make_folder', 'RunFolder', 'check_run_folder']
 
 # %% ../nbs/060_records.ipynb #6c0ffee2
 import json, shutil, signal, threading, time
@@ -145,6 +145,27 @@ def check_space(folder, gib: float = 1.0) -> None:
         raise UserError(f"Only {free:.2f} GiB are free where {folder} is; a run needs {gib} GiB. "
                         "Free some or give another --out.")
 
+# %% ../nbs/060_records.ipynb #acee0991
+def make_folder(
+    path,
+    config: str,   # name of the file that marks a folder of this kind: "config.json"
+) -> Path:
+    "Make the folder of a run or a study with its `steps`; `UserError` when it exists or there is no room."
+    path = Path(path)
+    if path.exists():
+        known = (path/config).is_file()
+        more = f", or continue it with: fer-synth resume {path}" if known else "."
+        raise UserError(f"{path} exists already; give another --out{more}")
+    try: path.mkdir(parents=True)
+    except OSError as e:
+        raise UserError(f"{path} cannot be made ({e.strerror}); give another --out.") from None
+    try: check_space(path)
+    except UserError:
+        path.rmdir()
+        raise
+    (path/"steps").mkdir()
+    return path
+
 # %% ../nbs/060_records.ipynb #acee0992
 class RunFolder:
     "The records of one run. `RunFolder.create` makes one, `RunFolder.open` continues one."
@@ -163,19 +184,7 @@ class RunFolder:
     @classmethod
     def create(cls, path, cfg: RunConfig, env: dict) -> "RunFolder":
         "Make the folder and write config and environment; `UserError` when it exists or there is no room."
-        path = Path(path)
-        if path.exists():
-            is_run = (path/"config.json").is_file()
-            more = f", or continue it with: fer-synth resume {path}" if is_run else "."
-            raise UserError(f"{path} exists already; give another --out{more}")
-        try: path.mkdir(parents=True)
-        except OSError as e:
-            raise UserError(f"{path} cannot be made ({e.strerror}); give another --out.") from None
-        try: check_space(path)
-        except UserError:
-            path.rmdir()
-            raise
-        (path/"steps").mkdir()
+        path = make_folder(path, "config.json")
         self = cls(path)
         self.json("env.json", env)
         save_config(cfg, path/"config.json")

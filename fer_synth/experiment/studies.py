@@ -24,7 +24,7 @@ from .study_plan import plan_study, student_schedule, study_text
 from .study_pools import StudyJob
 from .study_results import study_record, tidy_table
 from .study_work import do_step, table_of
-from ..records import (RunFolder, check_space, default_folder, read_json, stop_on_interrupt,
+from ..records import (RunFolder, default_folder, make_folder, read_json, stop_on_interrupt,
                                write_json)
 from ..runtime import environment, progress, start
 from ..settings import UserError, from_dict, to_dict
@@ -77,18 +77,7 @@ def is_study(path) -> bool:
 # %% ../../nbs/751_experiment.studies.ipynb #87636528
 def create_folder(out, cfg: StudyConfig, made: dict) -> RunFolder:
     "Make the folder of a study; `UserError` when it exists or there is no room."
-    out = Path(out)
-    if out.exists():
-        more = f", or continue it with: fer-synth resume {out}" if is_study(out) else "."
-        raise UserError(f"{out} exists already; give another --out{more}")
-    try: out.mkdir(parents=True)
-    except OSError as e:
-        raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
-    try: check_space(out)
-    except UserError:
-        out.rmdir()
-        raise
-    (out/"steps").mkdir()
+    out = make_folder(out, CONFIG)
     write_json(out/"env.json", made)
     write_json(out/CONFIG, to_dict(cfg))
     return RunFolder(out)
