@@ -8,7 +8,7 @@ root = Path(__file__).parent
 ini = ConfigParser(delimiters=["="], interpolation=None)
 ini.read(root / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("lab", "several", "cluster", "dev")}
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("lab", "several", "cluster", "onnx", "dev")}
 
 setup(
     name=cfg["lib_name"],

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FAMILY_SETTINGS', 'GanConfig', 'AdversarialConfig', 'WganGpConfig', 'VanillaConfig', 'CganConfig', 'family_settings',
-           'change_family']
+           'change_family', 'changed_gan']
 
 # %% ../nbs/010_family_settings.ipynb #1b2c3d02
 import dataclasses
@@ -13,7 +13,7 @@ from .settings import NOT_NEGATIVE, POSITIVE, SHARE, UserError, closest, setting
 # %% ../nbs/010_family_settings.ipynb #1b2c3d04
 @dataclass(frozen=True, kw_only=True)
 class GanConfig:
-    "The settings that every family of GANs has: budget, batches and records."
+    "The settings that every family of GANs has: budget, batches, guidance and records."
     family: str = "wgan_gp"  # which GAN: wgan_gp, cgan or vanilla
     per_class: bool = False  # False: one conditional GAN for all classes; True: one GAN for each class
     batch: int = setting(64, POSITIVE)  # images a step
@@ -23,6 +23,9 @@ class GanConfig:
     minutes: float = setting(0.0, NOT_NEGATIVE)  # instead of steps: minutes for all GAN training and warm-up
     mirror: bool = True  # show the critic mirrored images too
     even: bool = False  # show all classes equally often, not as often as they occur
+    # weight of a classifier's cross-entropy of generated images in the generator's loss; 0: no guidance
+    guidance: float = setting(0.0, NOT_NEGATIVE)
+    guide: Literal["teacher", "judge"] = "teacher"  # who guides: a strong teacher, or the newest judge
     measure_every: int = setting(0, NOT_NEGATIVE)  # generator steps between two measurements; 0: never
     measure_images: int = setting(1000, POSITIVE)  # images that are generated for a measurement
     keep: Literal["last", "best"] = "last"  # which generator fills the pool: the last, or the best measured
@@ -114,7 +117,17 @@ def change_family(
     settings: GanConfig,
     name: str,     # of the family to change to
 ) -> GanConfig:    # that family's settings
-    "Another family's settings with the budget, the measurements and the records of these."
-    kept = ("per_class", "steps", "later_steps", "images", "minutes", "measure_every", "measure_images",
-            "keep", "log_every", "sample_every", "checkpoint_every")
+    "Another family's settings with the budget, the guidance, the measurements and the records of these."
+    kept = ("per_class", "steps", "later_steps", "images", "minutes", "guidance", "guide", "measure_every",
+            "measure_images", "keep", "log_every", "sample_every", "checkpoint_every")
     return family_settings(name)(**{field: getattr(settings, field) for field in kept})
+
+# %% ../nbs/010_family_settings.ipynb #1b2c3d18
+def changed_gan(
+    settings: GanConfig,
+    family: str = "",       # empty: the same
+    guidance: float = 0.0,  # 0: the same
+) -> GanConfig:
+    "Settings with another family or another guidance."
+    if family not in ("", settings.family): settings = change_family(settings, family)
+    return dataclasses.replace(settings, guidance=guidance) if guidance else settings

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['GAME_LOSSES', 'critic_loss', 'generator_loss', 'gradient_penalty', 'relativistic_critic', 'relativistic_generator',
            'hinge_critic', 'nonsaturating_critic', 'GameLoss', 'squared_gradient_norm', 'default_gamma',
-           'perceptual_loss']
+           'guidance_loss', 'perceptual_loss']
 
 # %% ../nbs/300_losses.ipynb #38388ce6
 from dataclasses import dataclass
@@ -103,6 +103,15 @@ def default_gamma(
     "A weight for R1 and R2 that fits the size and the number of the images."
     for_number = min(8.0, max(0.25, (25_000 / max(1, n)) ** 0.5))
     return 0.05 * values / 1024 * for_number
+
+# %% ../nbs/300_losses.ipynb #3000aa02
+def guidance_loss(
+    logits: torch.Tensor,     # a classifier's answers to generated images (N, K)
+    y: torch.Tensor,          # the asked classes (N,)
+    smoothing: float = 0.2,   # label smoothing
+) -> torch.Tensor:            # scalar, 0 or more
+    "Cross-entropy of generated images."
+    return F.cross_entropy(logits, y, label_smoothing=smoothing)
 
 # %% ../nbs/300_losses.ipynb #cf00e4b6
 def perceptual_loss(

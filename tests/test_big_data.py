@@ -165,7 +165,7 @@ def test_a_warm_up_has_a_limit(pair, tmp_path, monkeypatch):
     "Of many images a random choice is shown, the same from memory and from disk; of few, all."
     seen, cfg = [], tiny_wgan_gp()
     monkeypatch.setattr(work, "train", lambda objective, *args: seen.append(objective))
-    monkeypatch.setattr(work, "load_classifier", lambda *args: SimpleNamespace(features=None))
+    monkeypatch.setattr(work, "trained_classifier", lambda *args: SimpleNamespace(features=None))
     for most in 50, 10**6:
         monkeypatch.setattr(work, "WARMUP_IMAGES", most)
         for i, images in enumerate(pair):

@@ -10,7 +10,7 @@ from fer_synth.config import ClassifierConfig
 from fer_synth.data.drawn import draw_faces
 from fer_synth.data.rows import Rows
 from fer_synth.data.training_set import TrainingSet
-from fer_synth.experiment.work import load_classifier
+from fer_synth.experiment.work import trained_classifier
 from fer_synth.records import StepFolder, Stopped, StopRequest
 from fer_synth.settings import UserError
 from fer_synth.training import classifier, together
@@ -187,7 +187,7 @@ def test_students_together_are_as_they_are_alone(tmp_path, one_cycle):
         single = StepFolder(tmp_path / f"single-{i}")
         alone = train_student(cfg, batches, VAL, schedule, single, i)
         np.testing.assert_allclose(predict(clf, VAL.images), predict(alone, VAL.images), atol=1e-4)
-        loaded = load_classifier(folder, cfg, VAL)
+        loaded = trained_classifier(folder, cfg, VAL)
         assert np.array_equal(predict(loaded, VAL.images), predict(clf, VAL.images))
         for a, b in zip(log(folder), log(single)):
             assert a["step"] == b["step"] and abs(a["loss"] - b["loss"]) < 1e-3

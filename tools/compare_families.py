@@ -40,7 +40,7 @@ from fer_synth.experiment.generators import fresh_images, newest_drawings
 from fer_synth.experiment.plan import plan_run
 from fer_synth.experiment.results import Run
 from fer_synth.experiment.runs import execute, prepare
-from fer_synth.experiment.work import WORK, Job, load_classifier
+from fer_synth.experiment.work import WORK, Job, trained_classifier
 from fer_synth.families.cgan import CGan, ProjectionCritic
 from fer_synth.families.known import FAMILIES
 from fer_synth.family_settings import FAMILY_SETTINGS, CganConfig, change_family
@@ -242,7 +242,7 @@ class Study:
         self.judge = replace(judge, name="yardstick", title="judge of all rows")
         judging = self.job(strong, self.judge)
         execute(judging)
-        clf = load_classifier(self.store.folder(self.judge), strong.clf, judging.real, self.device)
+        clf = trained_classifier(self.store.folder(self.judge), strong.clf, judging.real, self.device)
         self.yard = Yardstick(clf, self.images, device=self.device)
         WORK["quality"] = self.work_quality
 

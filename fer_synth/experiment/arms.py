@@ -30,6 +30,7 @@ class Arm:
     extra: Extra = "none"  # which images come beside them
     family: str = ""  # family of the GAN; empty: that of the study
     round: int = setting(1, Range(1))  # after which round of the GAN the images are drawn
+    guidance: float = setting(0.0, Range(0))  # of its GAN by the teacher; 0: that of the study
     feedback: bool = True  # later rounds of the GAN got the kept images of the round before
     selector: tuple[str, ...] = ()  # chain of selectors of the extra images, "confidence>=0.5"; empty: all
     searched: bool = False  # selector and ratio are sought on validation rows
@@ -51,8 +52,8 @@ def nonsense(arm: Arm) -> str:  # "" for an arm that means something
     "What is wrong with a combination of choices."
     if arm.extra == "none": return nonsense_without(arm)
     if not arm.real: return nonsense_alone(arm)
-    if not arm.generated and (arm.family or arm.round > 1):
-        return f"extra is '{arm.extra}', which no generator makes; leave family and round out"
+    if not arm.generated and (arm.family or arm.guidance or arm.round > 1):
+        return f"extra is '{arm.extra}', which no generator makes; leave family, guidance and round out"
     if arm.extra in ("noise", "held_back") and (arm.selector or arm.searched):
         return f"extra is '{arm.extra}', which is not selected; leave selector out"
     if arm.round == 1 and not arm.feedback: return "feedback begins with round 2; leave it out, or set round"
@@ -67,7 +68,8 @@ def nonsense(arm: Arm) -> str:  # "" for an arm that means something
     return ""
 
 # %% ../../nbs/032_experiment.arms.ipynb #98375d1c
-OF_EXTRA = "family", "round", "feedback", "selector", "searched", "extra_labels", "schedule", "ratio"
+OF_EXTRA = ("family", "round", "guidance", "feedback", "selector", "searched", "extra_labels", "schedule",
+            "ratio")
 
 # %% ../../nbs/032_experiment.arms.ipynb #f38c445c
 def nonsense_without(arm: Arm) -> str:
@@ -130,11 +132,15 @@ ARMS = {
     "soft+flips": Arm(**SOFT, transform="mirror_shift"),
     "distilled+soft": Arm(**SOFT, labels="soft"),
     "distilled+soft+flips": Arm(**SOFT, labels="soft", transform="mirror_shift"),
+    "guided": Arm(**SOFT, guidance=0.5),
+    "distilled+guided": Arm(**SOFT, guidance=0.5, labels="soft"),
+    "distilled+guided+flips": Arm(**SOFT, guidance=0.5, labels="soft", transform="mirror_shift"),
     "pretrained": Arm(**SOFT, schedule="pretrain"),
     "ramp": Arm(**SOFT, schedule="ramp"),
     "by-score": Arm(**SOFT, schedule="weighted"),
     "separate-norms": Arm(**SOFT, schedule="separate_norms", classifier="small_resnet"),
     "generated-alone": Arm(**SOFT, real=False),
+    "guided-alone": Arm(**SOFT, guidance=0.5, real=False),
     "round-2": Arm(**SOFT, round=2),
     "round-2-control": Arm(**SOFT, round=2, feedback=False),
     "placebo": Arm(extra="placebo"),
@@ -163,6 +169,7 @@ def arm_words(arm: Arm) -> str:
         parts.append(EXTRA_WORDS[arm.extra] + " with soft labels" * (arm.extra_labels == "soft"))
     text = " and ".join(parts) + ("" if arm.real else " alone")
     if arm.family: text += f" of {arm.family}"
+    if arm.guidance: text += f", guided by the teacher ({arm.guidance:g})"
     if arm.round > 1: text += f", round {arm.round}"
     if not arm.feedback: text += " without feedback"
     chosen = "sought on validation rows" if arm.searched else ", ".join(arm.selector)

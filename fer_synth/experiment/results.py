@@ -17,7 +17,7 @@ from ..data.load import load_images
 from ..data.training_set import TrainingSet, TrainingSources
 from ..evaluation.degradations import blind_sentence
 from .generators import Drawing, needs_sources, newest_drawings
-from .work import Job, load_classifier, measure_generators
+from .work import Job, trained_classifier, measure_generators
 from ..records import RunFolder
 from ..runtime import derive, start
 from ..selection.pools import Pool, weights_hash
@@ -60,7 +60,7 @@ class Run:
         data = self.cfg.data
         nothing = np.zeros((0, data.channels, data.size, data.size), np.uint8)
         like = TrainingSet(nothing, np.zeros(0, np.int64), self.classes)
-        return load_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
+        return trained_classifier(self.store.folder(self.newest("judge", round)), self.cfg.clf, like, device)
     def yardstick(self, images: ImageSet, device="cpu", show: bool = False) -> nn.Module:
         "The classifier that measures; one is made for a run that has none, as those before it was known."
         done = [s for s in self.plan.of("yardstick") if self.store.state(s) == "done"]

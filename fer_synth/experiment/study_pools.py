@@ -14,14 +14,14 @@ from ..data.training_set import TrainingSet
 from .generators import Drawing
 from .study_config import StudyConfig
 from .study_plan import subset_rows
-from .work import Job, gan_drawings, load_classifier
-from ..family_settings import change_family
+from .work import Job, gan_drawings, trained_classifier, train_teacher
+from ..family_settings import changed_gan
 from ..records import StepFolder
 from ..runtime import derive, progress
 from ..selection.pools import Pool, weights_hash
 from ..selection.provenance import Provenance, check_generated, rows_hash
 from ..steps import Plan, Step, Store
-from ..training.classifier import Schedule, predict, train_classifier
+from ..training.classifier import predict
 
 # %% ../../nbs/741_experiment.study_pools.ipynb #77ac30e8
 @dataclass
@@ -49,19 +49,20 @@ class StudyJob:
         return mine
     def job(self, step: Step) -> Job:
         "The cell of a step as a job of its own: its rows are the training rows, its seed is the seed."
-        family = next((i.settings["gan"]["family"] for i in (step, *step.inputs) if i.kind == "gan"), "")
+        gan = next((i.settings["gan"] for i in (step, *step.inputs) if i.kind == "gan"), {})
+        family, guidance = gan.get("family", ""), gan.get("guidance", 0.0)
         family = step.settings.get("family", family)
-        key = step.input("rows").key, step.seed, family
+        key = step.input("rows").key, step.seed, family, guidance
         if key not in self.jobs:
             if len(self.jobs) > 3: self.jobs.clear()
-            self.jobs[key] = cell_job(self, step, family)
+            self.jobs[key] = cell_job(self, step, family, guidance)
         return self.jobs[key]
 
 # %% ../../nbs/741_experiment.study_pools.ipynb #31812db4
-def cell_job(study: StudyJob, step: Step, family: str) -> Job:
+def cell_job(study: StudyJob, step: Step, family: str, guidance: float) -> Job:
     "See `StudyJob.job`."
     cfg, images = study.cfg.run_config(step.seed), study.images
-    if family and family != cfg.gan.family: cfg = replace(cfg, gan=change_family(cfg.gan, family))
+    cfg = replace(cfg, gan=changed_gan(cfg.gan, family, guidance))
     left_out = (images.split == "train") & ~study.rows(step)
     split = np.where(left_out, "none", images.split)
     return Job(cfg, Plan([]), study.store, replace(images, split=split), study.device, study.show)
@@ -79,11 +80,7 @@ def work_rows(study: StudyJob, step: Step, folder: StepFolder) -> None:
 # %% ../../nbs/741_experiment.study_pools.ipynb #62f62dbc
 def work_teacher(study: StudyJob, step: Step, folder: StepFolder) -> None:
     "Train the teacher of a cell."
-    job, steps = study.job(step), step.settings["steps"]
-    schedule = Schedule.of(study.cfg.teacher, study.n_all)
-    assert schedule.steps == steps
-    seed = derive(step.seed, "teacher")
-    train_classifier(study.cfg.teacher, job.real, study.val, schedule, folder, seed, study.device)
+    train_teacher(study.job(step), step, folder, study.n_all)
 
 # %% ../../nbs/741_experiment.study_pools.ipynb #b41fc02f
 def class_images(drawing: Drawing, c: int, n: int, seed: int, part: int = 256):
@@ -108,8 +105,8 @@ def draw_class(drawing: Drawing, c: int, n: int, seed: int, round: int, judge, d
 def work_draw(study: StudyJob, step: Step, folder: StepFolder) -> None:
     "Draw the pool of a source; judge and teacher look at it."
     job, n, round = study.job(step), step.settings["images"], step.settings["round"]
-    judge = load_classifier(job.input(step, "judge"), job.cfg.clf, job.real, study.device)
-    teacher = load_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
+    judge = trained_classifier(job.input(step, "judge"), job.cfg.clf, job.real, study.device)
+    teacher = trained_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
     drawings, parts = gan_drawings(job, step), []
     todo = [(d, c) for d in drawings for c in d.member.classes]
     for drawing, c in progress(todo, folder.name, len(todo), show=folder.show):

@@ -16,7 +16,7 @@ from ..data.training_set import TrainingSet, filled
 from ..evaluation.compare import write_arrays
 from .arms import Arm, twin
 from .study_pools import StudyJob
-from .work import critic_batches, load_classifier, new_generator
+from .work import critic_batches, trained_classifier, new_generator
 from ..families.known import get_family, make_critic
 from ..records import StepFolder, load_trained
 from ..runtime import derive
@@ -36,7 +36,7 @@ def candidates(study: StudyJob, step: Step) -> Candidates:
     job = study.job(step)
     draw = job.input(step, "draw")
     pool = Pool.load(draw/"pool.npz")
-    judge = load_classifier(job.input(step, "judge"), job.cfg.clf, job.real, study.device)
+    judge = trained_classifier(job.input(step, "judge"), job.cfg.clf, job.real, study.device)
     return Candidates(
         images=pool.images, labels=pool.labels, classes=study.classes,
         answers={"judge": pool.probs, "teacher": np.load(draw/"teacher.npy")},
@@ -50,7 +50,7 @@ def load_critic(study: StudyJob, gan: Step) -> torch.nn.Module:
     "The critic of a trained GAN, in evaluation mode; it scores images (N, C, H, W) with classes (N,)."
     job = study.job(gan)
     member, cfg, n = job.member(gan), job.cfg, len(gan.settings["classes"])
-    judge = load_classifier(job.input(gan, "judge"), cfg.clf, job.real, study.device)
+    judge = trained_classifier(job.input(gan, "judge"), cfg.clf, job.real, study.device)
     critic = make_critic(cfg.gan, n, cfg.data.size, cfg.data.channels, 0).to(study.device)
     batches = critic_batches(job, member, 1, None, 0)
     objective = get_family(cfg.gan.family)(
@@ -164,7 +164,7 @@ def real_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
     if not arm.real: return None
     job = study.job(step)
     if arm.labels == "hard": return job.real
-    teacher = load_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
+    teacher = trained_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
     probs, share = predict(teacher, job.real.images, study.device), step.settings["hard_share"]
     soft = share * filled(job.real, "soft") + (1 - share) * probs
     return replace(job.real, soft=soft.astype(np.float32))

@@ -21,7 +21,7 @@ from ..evaluation.robustness import corrupt, robustness
 from ..evaluation.statistics import Answers, write_answers
 from .study_pools import StudyJob, work_draw, work_rows, work_teacher
 from .study_students import work_choose, work_search, work_student
-from .work import WORK, load_classifier
+from .work import WORK, trained_classifier
 from ..records import StepFolder
 from ..runtime import derive, progress
 from ..selection.pools import Pool
@@ -75,7 +75,7 @@ def table_of(step: Step) -> dict[tuple, Step]:  # (arm, share, seed, student) ->
 def load_student(study: StudyJob, step: Step) -> torch.nn.Module:
     "A trained student, in evaluation mode."
     clf = replace(study.cfg.clf, **step.settings["clf"])
-    return load_classifier(study.store.folder(step), clf, study.val, study.device)
+    return trained_classifier(study.store.folder(step), clf, study.val, study.device)
 
 # %% ../../nbs/745_experiment.study_work.ipynb #a536c9f8
 def collect(

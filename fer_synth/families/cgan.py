@@ -154,9 +154,9 @@ class AugmentedGame(Game):
 # %% ../../nbs/480_families.cgan.ipynb #77a3c0bf
 class CGan(AugmentedGame):
     "Conditional GAN: three adversarial losses, lazy R1 and R2, projected critic, augmentation."
-    def __init__(self, cfg, gen, critic, batches, seed: int, device, begun=0, judge=None, sources=None):
+    def __init__(self, cfg, gen, critic, batches, seed: int, device, begun=0, judge=None, **more):
         if cfg.projected: add_feature_critic(critic, judge, seed)
-        super().__init__(cfg, gen, critic, batches, seed, device, begun, judge, sources)
+        super().__init__(cfg, gen, critic, batches, seed, device, begun, judge, **more)
         self.loss, self.bf16 = GAME_LOSSES[cfg.loss], use_bf16(cfg.precision, device)
         self.gamma = cfg.gamma or default_gamma(math.prod(batches.images.shape[1:]), batches.main)
     @staticmethod
@@ -187,12 +187,13 @@ class CGan(AugmentedGame):
             loss = loss + self.gamma / 2 * self.cfg.penalty_every * penalty
             numbers |= {"r1": r1_penalty.detach(), "r2": r2_penalty.detach()}
         return loss, numbers | {"r_t": r_t, "p": self.augment.p.clone()}
-    def gen_loss(self, inputs: dict) -> torch.Tensor:
+    def generate(self, inputs: dict) -> torch.Tensor:
+        with arithmetic(self.bf16, self.device): return super().generate(inputs).float()
+    def gen_loss(self, fake: torch.Tensor, inputs: dict) -> torch.Tensor:
         y, real_logits = inputs["y"], None
         with arithmetic(self.bf16, self.device):
             if self.loss.paired:
                 real = self.see(inputs["x"], inputs, "real")
                 with torch.no_grad(): real_logits = self.critic(real, y).float()
-            fake = self.gen(inputs["z"], y).float()
             fake_logits = self.critic(self.see(fake, inputs, "fake"), y).float()
         return self.loss.generator(real_logits, fake_logits)

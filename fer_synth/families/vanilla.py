@@ -65,6 +65,6 @@ class Vanilla(Game):
             numbers = {"r1": r1_penalty.detach()}
         logit_gap = real_logits.mean() - fake_logits.mean()
         return loss, {"logit_gap": logit_gap.detach(), **numbers}
-    def gen_loss(self, inputs: dict) -> torch.Tensor:
-        fake_logits = self.critic(self.gen(inputs["z"]))
+    def gen_loss(self, fake: torch.Tensor, inputs: dict) -> torch.Tensor:
+        fake_logits = self.critic(fake)
         return self.loss.generator(None, fake_logits)

@@ -87,7 +87,5 @@ class WganGp(Game):
             numbers = {"penalty": penalty.detach()}
         logit_gap = real_logits.mean() - fake_logits.mean()
         return loss, {"logit_gap": logit_gap.detach(), **numbers}
-    def gen_loss(self, inputs: dict) -> torch.Tensor:
-        y = inputs["y"]
-        fake = self.gen(inputs["z"], y)
-        return generator_loss(self.critic(fake, y))
+    def gen_loss(self, fake: torch.Tensor, inputs: dict) -> torch.Tensor:
+        return generator_loss(self.critic(fake, inputs["y"]))
