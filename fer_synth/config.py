@@ -107,13 +107,16 @@ class RoundsConfig:
     cap: float = setting(0.25, SHARE)
 
 # %% ../nbs/020_config.ipynb #73887e60
-Arm = Literal["real", "balanced", "augmented"]
+Arm = Literal["real", "balanced", "augmented", "distilled", "soft", "distilled+soft"]
 
 # %% ../nbs/020_config.ipynb #73887e61
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     "Which classifiers are compared, and how often each is trained."
-    arms: tuple[Arm, ...] = ("real", "balanced", "augmented")  # what each classifier is trained on
+    # what each classifier is trained on
+    arms: tuple[Arm, ...] = ("real", "balanced", "augmented", "distilled", "distilled+soft")
+    # "distilled": weight of the class itself beside the teacher's answer
+    hard_share: float = setting(0.3, SHARE)
     seeds: int = setting(3, POSITIVE)  # paired seeds; each arm is trained once for each
     bootstrap: int = setting(5000, POSITIVE)  # resamples behind each interval
     level: float = setting(0.95, SHARE)  # coverage of the intervals

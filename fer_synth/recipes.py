@@ -71,7 +71,7 @@ def tiny_wgan_gp() -> RunConfig:
                          z=8, gen_width=16, critic_width=16, batch=16,
                          log_every=2, sample_every=4, checkpoint_every=2, measure_images=60),
         selection=SelectionConfig(threshold=0.2, max_pool=64),
-        compare=CompareConfig(seeds=2, bootstrap=200),
+        compare=CompareConfig(arms=("real", "balanced", "augmented"), seeds=2, bootstrap=200),
         threads=1,
     )
 

@@ -126,12 +126,13 @@ PAGE = """<!DOCTYPE html>
 
 # %% ../nbs/820_report.ipynb #a34d0c5c
 ANSWER = """
-{% from "pieces" import section, table, items %}
+{% from "pieces" import section, table, items, para %}
 <header>
 <p class="eyebrow">fer_synth · {{ r.cfg.recipe }} · {{ r.date }}</p>
 <h1>Do generated {{ what }} help this classifier?</h1>
 {% set verdict, reason = words.answer(r.metrics, r.cfg.compare.level, what) %}
 <p class="answer"><strong>{{ verdict }}</strong>: {{ reason }}</p>
+{{ para(words.unfinished_sentence(r.metrics)) }}
 <dl class="cards">
 {% for number, meaning in facts.key_numbers(r) %}
 <div><dt>{{ meaning }}</dt><dd>{{ number }}</dd></div>
@@ -222,6 +223,13 @@ of {{ what }} and seeds together.
 No test image has an exact duplicate among the {{ what }} that were learned from.
 The confusion matrices on this page were counted again from predictions.npz and agreed.</p>
 {% endcall %}
+{% if r.rounds %}
+{% call section("What to try next") %}
+{% set why, command = words.next_study(r.metrics, r.cfg) %}
+<p>{{ why }}</p>
+<pre>{{ command | text }}</pre>
+{% endcall %}
+{% endif %}
 """
 
 # %% ../nbs/820_report.ipynb #63a59a38

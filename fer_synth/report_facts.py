@@ -11,6 +11,7 @@ import json
 from .class_names import short_names
 from .config import RunConfig, diff_config, to_dict
 from .data.images import source_facts
+from .evaluation.compare import USES
 from .evaluation.degradations import blind_sentence
 from .recipes import RECIPES, get_recipe
 from .run_records import Records, compared_arms, reused_steps
@@ -28,7 +29,7 @@ def accuracy_number(r: Records) -> tuple[str, str]:  # number, what it is
 # %% ../nbs/780_report_facts.ipynb #95ce20fb
 def f1_numbers(r: Records, arm: str) -> list:  # (number, what it is), or nothing
     "The gain in macro F1 against the strongest baseline arm."
-    baselines = [b for b in ("balanced", "real") if b != arm and b in r.metrics["arms"]]
+    baselines = [b for b in USES.get(arm, ("real",)) if b in r.metrics["arms"]]
     d = difference(r.metrics, arm, baselines[0], "macro_f1") if baselines else None
     if not d: return []
     mean, low, high = (points(d[k]).replace("-", "−") for k in ("mean", "low", "high"))
@@ -208,11 +209,16 @@ def arms_table(r: Records) -> Table:
     level, n = r.cfg.selection.target or max(counts.values()), sum(counts.values())
     even = sum(max(0, level - v) for v in counts.values())
     what = r.noun
-    kept = r.total("kept")
+    kept, made = r.total("kept"), r.total("made")
     known = {
         "real": (f"{n:,}", f"real training {what}"),
         "balanced": (f"{n + even:,}", "the same, those of rare classes repeated until the classes are even"),
-        "augmented": (f"{n + kept:,}", f"the same, and the generated {what} kept in the last round")}
+        "augmented": (f"{n + kept:,}", f"the same, and the generated {what} kept in the last round"),
+        "distilled": (f"{n:,}", f"real training {what}, a teacher's answers mixed into their labels"),
+        "soft": (f"{n + made:,}", f"real training {what} and, as half of each batch, all generated ones of "
+                                  "the last round with the teacher's answers as labels"),
+        "distilled+soft": (f"{n + made:,}", "the same, a teacher's answers mixed into the labels of the real "
+                                            "ones, too")}
     rows = [[arm, *known[arm]] for arm in r.metrics["arms"]]
     return Table(["arm", "images", "what they are"], rows, "What each arm learned from")
 

@@ -24,7 +24,7 @@ from ..selection.pools import read_selection, write_selection
 from ..selection.rules import SelectionRule, thresholds
 from ..settings import UserError
 from ..steps import EXECUTORS, Paces, Step, Store, continue_from, plan_text, read_plan
-from ..words import closing, confusion_text, table
+from ..words import closing, confusion_text, next_study, table
 
 # %% ../../nbs/750_experiment.runs.ipynb #07d87e40
 def prepare(cfg: RunConfig) -> tuple[ImageSet, torch.device]:
@@ -111,7 +111,10 @@ def execute(job: Job, executor: str = "here") -> Path:
 def complete(job: Job) -> Path:
     "Execute a job, then print its closing table where it shows what it does."
     path = execute(job)
-    if job.show: print(closing(job.store.run.read("metrics.json")))
+    if job.show:
+        metrics = job.store.run.read("metrics.json")
+        print(closing(metrics))
+        if job.plan.of("pool"): print("", *next_study(metrics, job.cfg), sep="\n")
     return path
 
 # %% ../../nbs/750_experiment.runs.ipynb #503dfd9d

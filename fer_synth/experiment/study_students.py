@@ -12,11 +12,11 @@ import hashlib, math, shutil
 from dataclasses import replace
 import numpy as np, torch
 from ..data.rows import pick_rows
-from ..data.training_set import TrainingSet, filled
+from ..data.training_set import TrainingSet
 from ..evaluation.compare import write_arrays
 from .arms import Arm, twin
 from .study_pools import StudyJob
-from .work import critic_batches, trained_classifier, new_generator
+from .work import critic_batches, mixed_labels, new_generator, trained_classifier
 from ..families.known import get_family, make_critic
 from ..records import StepFolder, load_trained
 from ..runtime import derive
@@ -165,9 +165,8 @@ def real_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
     job = study.job(step)
     if arm.labels == "hard": return job.real
     teacher = trained_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
-    probs, share = predict(teacher, job.real.images, study.device), step.settings["hard_share"]
-    soft = share * filled(job.real, "soft") + (1 - share) * probs
-    return replace(job.real, soft=soft.astype(np.float32))
+    answers = predict(teacher, job.real.images, study.device)
+    return replace(job.real, soft=mixed_labels(job.real, answers, step.settings["hard_share"]))
 
 # %% ../../nbs/743_experiment.study_students.ipynb #ede1a569
 def student_arm(study: StudyJob, step: Step) -> Arm:

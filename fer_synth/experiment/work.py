@@ -3,12 +3,14 @@
 # %% auto #0
 __all__ = ['WARMUP_IMAGES', 'WORK', 'Job', 'work_data', 'trained_classifier', 'kept_images', 'work_judge', 'work_yardstick',
            'new_generator', 'work_warmup', 'critic_batches', 'trained_before', 'gan_budget', 'only_classes',
-           'make_measure', 'train_teacher', 'work_teacher', 'load_guide', 'work_gan', 'make_class_pool', 'gan_drawings',
-           'work_pool', 'work_select', 'measure_generators', 'work_measure', 'arm_data', 'work_student', 'predict_all',
-           'time_of_groups', 'work_compare']
+           'make_measure', 'train_teacher', 'work_teacher', 'save_answers', 'work_soft_labels', 'load_guide',
+           'work_gan', 'make_class_pool', 'gan_drawings', 'work_pool', 'work_select', 'measure_generators',
+           'work_measure', 'mixed_labels', 'soft_images', 'arm_data', 'work_student', 'predict_all', 'time_of_groups',
+           'unfinished', 'work_compare']
 
 # %% ../../nbs/740_experiment.work.ipynb #72aa0002
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Callable
@@ -19,7 +21,7 @@ from ..config import ClassifierConfig, RunConfig
 from ..data.batches import Batches, MirrorAndShift, balanced_rows
 from ..data.images import ImageSet
 from ..data.rows import pick_rows
-from ..data.training_set import TrainingSet, TrainingSources
+from ..data.training_set import TrainingSet, TrainingSources, filled
 from ..evaluation.compare import Predictions, check_provenance, compare_arms, write_predictions
 from ..evaluation.generators import Yardstick, classification_accuracy_score
 from .generators import Drawing, Member, fresh_images, load_sampler, needs_sources
@@ -40,6 +42,7 @@ from ..steps import Plan, Step, Store
 from ..training.classifier import Schedule, predict, train_classifier, with_prefix
 from ..training.gan import Budget, Watch, train
 from ..training.objectives import Guide
+from ..training.students import convergence
 from ..training.warmup import WarmUp
 from ..training.yardstick import load_yardstick, make_yardstick
 
@@ -214,8 +217,21 @@ def train_teacher(
 
 # %% ../../nbs/740_experiment.work.ipynb #7400aa08
 def work_teacher(job: Job, step: Step, folder: StepFolder) -> None:
-    "Train the teacher of a run."
+    "Train the teacher of a run, and let it answer for the real training rows: `answers.npy`."
     train_teacher(job, step, folder, len(job.real))
+    save_answers(job, folder, job.real.images, folder)
+
+# %% ../../nbs/740_experiment.work.ipynb #7400aa11
+def save_answers(job: Job, teacher: StepFolder, images, folder: StepFolder) -> None:
+    "Write down what a teacher sees in images: probabilities, float32 (N, K)."
+    clf = trained_classifier(teacher, job.cfg.teacher, job.real, job.device)
+    np.save(folder.make()/"answers.npy", predict(clf, images, job.device))
+
+# %% ../../nbs/740_experiment.work.ipynb #7400aa12
+def work_soft_labels(job: Job, step: Step, folder: StepFolder) -> None:
+    "Let the teacher answer for all images of a pool: `answers.npy`."
+    pool = Pool.load(job.input(step, "pool")/"pool.npz")
+    save_answers(job, job.input(step, "teacher"), pool.images, folder)
 
 # %% ../../nbs/740_experiment.work.ipynb #7400aa06
 def load_guide(job: Job, step: Step, member: Member) -> Guide | None:  # None without guidance
@@ -362,22 +378,57 @@ def work_measure(job: Job, step: Step, folder: StepFolder) -> None:
     found = measure_generators(job, gan_drawings(job, step), clf, step.settings["images"])
     folder.write_json("measures.json", found)
 
+# %% ../../nbs/740_experiment.work.ipynb #7400aa09
+def mixed_labels(
+    data: TrainingSet,
+    answers: np.ndarray,  # a teacher's probabilities, float32 (N, K)
+    hard_share: float,    # weight of the class itself, 0 to 1
+) -> np.ndarray:          # float32 (N, K)
+    "Soft labels of real images: their class, and what a teacher sees in them (arXiv 1503.02531)."
+    hard = filled(replace(data, soft=None), "soft")
+    return (hard_share * hard + (1 - hard_share) * answers).astype(np.float32)
+
+# %% ../../nbs/740_experiment.work.ipynb #7400aa10
+def soft_images(job: Job, labels: Step) -> TrainingSet:
+    "All images of a pool with the teacher's probabilities; no image is dropped."
+    pool = Pool.load(job.input(labels, "pool")/"pool.npz")
+    if pool.sources is not None: job.sources.check(pool.sources)
+    answers = np.load(job.store.folder(labels)/"answers.npy")
+    return TrainingSet(pool.images, pool.labels, job.classes, answers, origin=pool.generators)
+
 # %% ../../nbs/740_experiment.work.ipynb #dbe9e25c
-def arm_data(job: Job, step: Step, seed: int) -> TrainingSet:
+def arm_data(
+    job: Job,
+    step: Step,
+    seed: int,
+) -> tuple[TrainingSet, int]:  # rows; how many at their end get half of each batch
     "What the students of an arm learn from."
     arm, real = step.settings["arm"], job.real
     if arm == "balanced":
         want = real.counts + np.array(list(quotas(job.cfg.selection, job.classes, job.counts).values()))
-        return real.pick(balanced_rows(real.labels, want, np.random.default_rng(derive(seed, "balanced"))))
-    kept = kept_images(job, step.input("select")) if arm == "augmented" else None
-    return real if kept is None else real.join(kept)
+        rows = balanced_rows(real.labels, want, np.random.default_rng(derive(seed, "balanced")))
+        return real.pick(rows), 0
+    if arm == "augmented":
+        kept = kept_images(job, step.input("select"))
+        return real if kept is None else real.join(kept), 0
+    if arm.startswith("distilled"):
+        answers = np.load(job.input(step, "teacher")/"answers.npy")
+        real = replace(real, soft=mixed_labels(real, answers, step.settings["hard_share"]))
+    if "soft" not in arm: return real, 0
+    generated = soft_images(job, step.input("soft_labels"))
+    return real.join(generated), len(generated)
 
 # %% ../../nbs/740_experiment.work.ipynb #72aa0012
 def work_student(job: Job, step: Step, folder: StepFolder) -> None:
     "Train one classifier of the comparison; with one seed, all arms begin with the same weights and order."
     seed = derive(step.seed, "compare", step.settings["seed"])
-    schedule = Schedule.of(job.cfg.clf, len(job.real))
-    train_classifier(job.cfg.clf, arm_data(job, step, seed), job.val, schedule, folder, seed, job.device)
+    schedule, cfg, batches = Schedule.of(job.cfg.clf, len(job.real)), job.cfg.clf, None
+    data, extra = arm_data(job, step, seed)
+    if extra:
+        transform = MirrorAndShift(cfg.mirror, cfg.shift)
+        batches = Batches(data.images, data.targets, cfg.batch, seed, "clf", device=job.device,
+                          transform=transform, extra=extra, extra_share=0.5, shared=False)
+    train_classifier(cfg, data, job.val, schedule, folder, seed, job.device, batches=batches)
 
 # %% ../../nbs/740_experiment.work.ipynb #4dabf19b
 def predict_all(job: Job, step: Step) -> Predictions:
@@ -403,6 +454,13 @@ def time_of_groups(job: Job) -> dict[str, float]:
         if seconds: spent[step.group] = round(spent.get(step.group, 0) + seconds, 2)
     return spent
 
+# %% ../../nbs/740_experiment.work.ipynb #7400aa13
+def unfinished(job: Job, step: Step) -> dict[str, int]:  # arm -> students; arms without any are left out
+    "Students whose lowest validation loss lies in the last tenth of their steps: they were still improving."
+    students = [i for i in step.inputs if i.kind == "student"]
+    marked = [s for s in students if convergence(job.store.folder(s))["marked"]]
+    return dict(Counter(s.settings["arm"] for s in marked))
+
 # %% ../../nbs/740_experiment.work.ipynb #2f4abc14
 def work_compare(job: Job, step: Step, folder: StepFolder) -> None:
     "Score all students on the test rows: `predictions.npz` and `metrics.json`."
@@ -413,7 +471,7 @@ def work_compare(job: Job, step: Step, folder: StepFolder) -> None:
     lines = [line for s in job.plan for line in job.store.folder(s).lines() if "warning" in line]
     spent = time_of_groups(job)
     folder.write_json("metrics.json", {
-        "classes": list(job.classes), **results,
+        "classes": list(job.classes), **results, "unfinished": unfinished(job, step),
         "training_warnings": [f"{line['stage']}, step {line['step']}: {line['warning']}" for line in lines],
         "selection": {"rounds": [{"round": r["round"], "classes": r["classes"]} for r in rounds],
                       "warnings": [f"Round {r['round']}: {w}" for r in rounds for w in r["warnings"]]},
@@ -425,4 +483,5 @@ def work_compare(job: Job, step: Step, folder: StepFolder) -> None:
 WORK: dict[str, Callable[[Job, Step, StepFolder], None]] = {
     "data": work_data, "judge": work_judge, "teacher": work_teacher, "yardstick": work_yardstick,
     "warmup": work_warmup, "gan": work_gan, "pool": work_pool, "select": work_select,
+    "soft_labels": work_soft_labels,
     "measure": work_measure, "student": work_student, "compare": work_compare}
