@@ -20,7 +20,7 @@ from .models.packaged import ModelFacts, PackagedClassifier, save_classifier, sa
 from .runtime import pick_device
 from .settings import UserError, closest, from_dict
 from .steps import Plan, Step, up_to
-from .study_facts import extra_of, read_study, recommended, score
+from .study_facts import extra_of, read_study, recommended, score, scored_rows
 from .training.students import convergence
 
 # %% ../nbs/833_best.ipynb #f180d544
@@ -147,7 +147,8 @@ def interval_words(study: dict, name: str) -> str:
     found = score(study, name, 1.0)
     if found is None: return ""
     ends = " to ".join(f"{100 * found[end]:.1f}" for end in ("low", "high"))
-    return (f"\nThe mean of all {study['seeds'] * study['students']} classifiers of this kind in the study: "
+    n = study["seeds"] * study["students"]
+    return (f"\nThe mean of all {n} classifiers of this kind in the study, on {scored_rows(study)} rows: "
             f"{100 * found['mean']:.1f} % ({100 * study['level']:g} % interval {ends}).")
 
 # %% ../nbs/833_best.ipynb #3baca9bd

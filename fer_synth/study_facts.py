@@ -6,11 +6,11 @@
 __all__ = ['EMPTY', 'ENDS', 'WORDS', 'ROLES', 'complete', 'read_study', 'find', 'group', 'score', 'best_of', 'extra_of', 'uses',
            'baselines', 'shown', 'standing', 'fitting', 'quoted', 'rows_words', 'gain_words', 'ranked_uses',
            'helping_sentence', 'fewer_rows_sentence', 'not_helping_sentence', 'study_answer', 'recommended',
-           'reason_for', 'chosen_note', 'key_numbers', 'unfinished', 'placebo_note', 'audit_failed', 'study_warnings',
-           'with_interval', 'brief', 'arms_table', 'scores_table', 'p_words', 'verdict_words', 'differences_table',
-           'hurt_table', 'convergence_table', 'rounds_sentences', 'share_words', 'beside_real', 'audit_sentences',
-           'closest_copies', 'label_sentences', 'label_table', 'measures_table', 'with_ends', 'counts_table',
-           'provenance_table', 'cost_sentence', 'costs_table', 'settings_table', 'made_table']
+           'reason_for', 'scored_rows', 'chosen_note', 'key_numbers', 'unfinished', 'placebo_note', 'audit_failed',
+           'study_warnings', 'with_interval', 'brief', 'arms_table', 'scores_table', 'p_words', 'verdict_words',
+           'differences_table', 'hurt_table', 'convergence_table', 'rounds_sentences', 'share_words', 'beside_real',
+           'audit_sentences', 'closest_copies', 'label_sentences', 'label_table', 'measures_table', 'with_ends',
+           'counts_table', 'provenance_table', 'cost_sentence', 'costs_table', 'settings_table', 'made_table']
 
 # %% ../nbs/822_study_facts.ipynb #8db9ce05
 import math
@@ -28,7 +28,7 @@ EMPTY = {
     "seeds": 0, "students": 1, "level": .95, "steps": None, "batch": None, "classifier": "", "arms": {},
     "scores": [], "differences": [], "hurt": [], "confusion": {}, "reliability": {}, "convergence": [],
     "robustness": [], "curves": {}, "rounds": [], "memorisation": {}, "label_errors": {}, "measures": {},
-    "provenance": [], "costs": {}, "warnings": []}
+    "provenance": [], "costs": {}, "warnings": [], "split": "test"}
 
 # %% ../nbs/822_study_facts.ipynb #c826fd04
 ENDS = ("mean", "low", "high")
@@ -298,12 +298,18 @@ def reason_for(study: dict, arm: str, fraction: float, metric: str) -> str:
     if study["seeds"] < FEW_SEEDS: return f"{text} With {study['seeds']} seeds this is a hint: {apart}."
     return f"{text} None with them is shown to be better: {apart}."
 
+# %% ../nbs/822_study_facts.ipynb #8220aa01
+def scored_rows(study: dict) -> str:
+    "Which rows scored the arms: 'test', or 'validation' in a study that explores."
+    return "validation" if study["split"] == "val" else "test"
+
 # %% ../nbs/822_study_facts.ipynb #5a08961d
 def chosen_note(study: dict) -> str:
     "What has to be known about the gain of an arm that was chosen as the best of several."
     n = len(baselines(study) + uses(study))
     if n < 2: return ""
-    return (f"It was chosen as the best of {n} arms by the same test rows that its gain is measured on, "
+    rows = f"the same {scored_rows(study)} rows"
+    return (f"It was chosen as the best of {n} arms by {rows} that its gain is measured on, "
             "so expect somewhat less; intervals are not corrected for the choice.")
 
 # %% ../nbs/822_study_facts.ipynb #a5e8d632
@@ -323,7 +329,7 @@ def key_numbers(study: dict) -> list[tuple[str, str]]:  # number, what it is
         mean, low, high = (signed(d[k], d["metric"]) for k in ("mean", "low", "high"))
         numbers.append((mean, f"points of accuracy over {words} ({level} {low} to {high})"))
     mean, low, high = (pct(found["score"][k]) for k in ("mean", "low", "high"))
-    numbers.append((f"{mean} %", f"test accuracy ({level} {low} to {high})"))
+    numbers.append((f"{mean} %", f"{scored_rows(study)} accuracy ({level} {low} to {high})"))
     if found["seconds"] is not None:
         numbers.append((duration(found["seconds"]), f"computing time of this arm, {study['seeds']} seeds"))
     return numbers

@@ -175,7 +175,8 @@ STUDY_SETTINGS = """
 {% from "pieces" import section, table, folded, para %}
 {% call section("The arms") %}{{ table(facts.arms_table(s)) }}{% endcall %}
 {% call section("How the arms were compared") %}
-<p>Every difference is paired: same test rows, same seeds, same number of optimiser steps.
+<p>Every difference is paired: same {{ facts.scored_rows(s) }} rows, same seeds, same number of
+optimiser steps.
 Intervals are of seeds, students and rows together; p-values are corrected by Holm’s method
 for the number of arms.</p>
 {{ table(facts.settings_table(s)) }}

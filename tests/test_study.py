@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fer_synth import cli
+from fer_synth.evaluation.statistics import read_answers
 from fer_synth.experiment import studies
 from fer_synth.experiment.arms import ARMS, Arm
 from fer_synth.experiment.study_config import get_study
@@ -70,6 +71,29 @@ def test_the_record_speaks_of_every_arm(finished):
     assert all(c["steps"] == 16 for c in found["convergence"])
     table = (finished / "study.csv").read_text().splitlines()
     assert table[0] == "arm,fraction,seed,student,class,metric,value" and len(table) > 400
+
+
+def test_exploring_leaves_the_test_rows_unread(finished, study, tmp_path, monkeypatch):
+    images = study[0].images
+    part = type(images).part
+    def unread(self, split):
+        assert split != "test", "a study that explores has read test rows"
+        return part(self, split)
+    cfg = replace(study[0].cfg, explore=True)
+    begun = studies.begin_study(cfg, tmp_path / "look", (finished,), show=False)
+    monkeypatch.setattr(type(images), "part", unread)
+    folder = studies.finish_study(begun, studies.HERE)
+    monkeypatch.undo()
+    found, plan = record(folder), studies.reopen_study(folder, show=False).plan()
+    answers = read_answers(folder / "answers" / "val-50.npz")
+    assert not list(folder.rglob("test-*.npz")) and found["split"] == "val" and not found["robustness"]
+    scores = {(s["arm"], s["metric"]): s["per_seed"] for s in found["scores"]}
+    per_seed = scores["soft", "accuracy"]
+    mine = answers.probs[answers.arms.index("soft"), :, 0].argmax(-1)
+    np.testing.assert_allclose(per_seed, (mine == answers.y_true).mean(1))
+    assert any("Test rows were not read" in warning for warning in found["warnings"])
+    store = studies.reopen_study(folder, show=False).store
+    assert all(store.note(step).get("reused_from") for step in plan.of("student"))
 
 
 def test_what_controls_learn_from(study):

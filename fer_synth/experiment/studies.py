@@ -23,7 +23,7 @@ from .study_config import StudyConfig, check_study
 from .study_plan import plan_study, student_schedule, study_text
 from .study_pools import StudyJob
 from .study_results import study_record, tidy_table
-from .study_work import do_step, table_of
+from .study_work import do_step, scored_split, table_of
 from ..records import (RunFolder, default_folder, make_folder, read_json, stop_on_interrupt,
                                write_json)
 from ..runtime import environment, progress, start
@@ -203,11 +203,12 @@ def train_students(study: Study, by: Executor, most: int) -> Study:
 
 # %% ../../nbs/751_experiment.studies.ipynb #64b4ffc7
 def publish_answers(study: Study, plan: Plan) -> None:
-    "Copy the answers of all students to the test rows to where a widget looks for them: `answers/`."
+    "Copy the answers of all students to where a widget looks for them: `answers/`."
     place = study.folder/"answers"
     place.mkdir(exist_ok=True)
-    answer = study.store.folder(plan.of("answer")[0])
-    for file in answer.path.glob("test-*.npz"): copy_whole(file, place/file.name)
+    step = plan.of("answer")[0]
+    for file in study.store.folder(step).path.glob(f"{scored_split(step)}-*.npz"):
+        copy_whole(file, place/file.name)
 
 # %% ../../nbs/751_experiment.studies.ipynb #f91a7f01
 def finish_study(study: Study, by: Executor) -> Path:

@@ -50,6 +50,7 @@ class StudyConfig:
     hard_share: float = setting(0.3, SHARE)  # weight of the class itself in the soft label of a real row
     robust_images: int = setting(500, NOT_NEGATIVE)  # test images for the corruptions; 0: no corruptions
     label_folds: int = setting(0, NOT_NEGATIVE)  # folds of the search for label errors; 0: no search
+    explore: bool = False  # score validation rows and leave the test rows unread: a first look at many arms
     level: float = setting(0.95, SHARE)  # coverage of the intervals
     until_converged: bool = setting(False, result=False)  # lengthen all budgets until no student improves
     longest: float = setting(8.0, POSITIVE)  # but at most so many times

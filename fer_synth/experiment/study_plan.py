@@ -270,6 +270,7 @@ def answer_step(cfg: StudyConfig, data: Step, cells: list[Cell]) -> Step:
             table += [[name, share, cell.seed, k, s.key] for k, s in enumerate(students)]
     settings = {"arms": {name: choices(arm) for name, arm in arms.items()}, "twins": twins, "table": table,
                 "robust_images": cfg.robust_images, "level": cfg.level}
+    if cfg.explore: settings |= {"split": "val", "robust_images": 0}
     return Step("answer", "answer", settings, tuple(inputs.values()), cfg.seed, "answer of the study")
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #ee321032

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_SEARCHED', 'STUDY_WORK', 'of_cell', 'work_images', 'work_yardstick', 'check_study_provenance', 'table_of',
-           'load_student', 'collect', 'work_answer', 'some_rows', 'once_corrupted', 'corrupted', 'work_memorise',
-           'fold_teacher', 'work_labels', 'do_step']
+           'load_student', 'collect', 'scored_split', 'work_answer', 'some_rows', 'once_corrupted', 'corrupted',
+           'work_memorise', 'fold_teacher', 'work_labels', 'do_step']
 
 # %% ../../nbs/745_experiment.study_work.ipynb #9b45644f
 import tempfile
@@ -93,13 +93,19 @@ def collect(
     table = [[[probs[arm, share, seed, k] for k in students] for seed in seeds] for arm in arms]
     return Answers(study.classes, y_true, arms, np.array(table, np.float32), share)
 
+# %% ../../nbs/745_experiment.study_work.ipynb #7450aa01
+def scored_split(step: Step) -> str:
+    "Which rows score the students: 'test', or 'val' in a study that explores."
+    return step.settings.get("split", "test")
+
 # %% ../../nbs/745_experiment.study_work.ipynb #4b2b4dae
 def work_answer(study: StudyJob, step: Step, folder: StepFolder) -> None:
     "Let all students see validation and test rows: `val-100.npz`, `test-100.npz`, … and `robustness.json`."
     check_study_provenance(study, step)
-    parts = {"val": study.val, "test": TrainingSet(*study.images.part("test"), study.classes)}
-    few = some_rows(parts["test"], step.settings["robust_images"], step.seed)
-    probs = {"val": {}, "test": {}}
+    parts = {"val": study.val}
+    if scored_split(step) == "test": parts["test"] = TrainingSet(*study.images.part("test"), study.classes)
+    few = some_rows(parts[scored_split(step)], step.settings["robust_images"], step.seed)
+    probs = {split: {} for split in parts}
     table, shares = table_of(step), list(dict.fromkeys(row[1] for row in step.settings["table"]))
     for key, student in progress(table.items(), folder.name, len(table), show=folder.show):
         clf = load_student(study, student)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 from ..class_names import short_names
 from ..fonts import keyed, labels
-from ..plots import ARMS, GREEN, RED
+from ..figures import ARMS, GREEN, PURPLE, RED
 from .confusion_state import (MATRICES, ConfusionState, Pictures, cell_sentence, gap_words,
                                                image_lines, lower_recall, matrix_title, matrix_words, note,
                                                order_sentence, recall_sentence, recalls, summary,
@@ -35,20 +35,24 @@ def arm_marks(
     arms,      # names of the two arms
 ) -> list:     # (colour, marker) of each; never the same
     "Known arms keep the colour and mark that they have in the report."
-    return [ARMS[a][:2] if a in ARMS else other for a, other in zip(arms, ((GREEN, "^"), (RED, "v")))]
+    known = {a: ARMS[a][:2] for a in arms if a in ARMS}
+    free = iter(mark for mark in ((GREEN, "^"), (RED, "v"), (PURPLE, "P")) if mark not in known.values())
+    return [known[a] if a in known else next(free) for a in arms]
 
 # %% ../../nbs/930_widgets.confusion_charts.ipynb #8e31f6d0
 CORNERS = {"s": ((-1, -1), (1, -1), (1, 1), (-1, 1)), "D": ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)),
-           "^": ((-1.1, .9), (0, -1.1), (1.1, .9)), "v": ((-1.1, -.9), (0, 1.1), (1.1, -.9))}
+           "^": ((-1.1, .9), (0, -1.1), (1.1, .9)), "v": ((-1.1, -.9), (0, 1.1), (1.1, -.9)),
+           "P": ((-.4, -1.2), (.4, -1.2), (.4, -.4), (1.2, -.4), (1.2, .4), (.4, .4), (.4, 1.2), (-.4, 1.2),
+                 (-.4, .4), (-1.2, .4), (-1.2, -.4), (-.4, -.4))}
 
 # %% ../../nbs/930_widgets.confusion_charts.ipynb #052195ab
 def draw_mark(
     draw,         # ImageDraw
     x: float, y: float,
-    marker: str,  # "o", "s", "D", "^" or "v"
+    marker: str,  # "o", "s", "D", "^", "v" or "P"
     colour: str,
 ) -> None:
-    "A circle, square, diamond or triangle with its middle at (x, y)."
+    "A circle, square, diamond, triangle or plus with its middle at (x, y)."
     r = 4.5 * SCALE
     if marker == "o": draw.ellipse((x - r, y - r, x + r, y + r), colour)
     else: draw.polygon([(x + r * a, y + r * b) for a, b in CORNERS[marker]], colour)

@@ -51,7 +51,7 @@ def folder_answers(folder) -> Callable | None:  # (arm, arm, fraction) -> `Answe
     place = Path(folder)/ANSWERS
     if not place.is_dir(): return None
     def read(arm_a: str, arm_b: str, fraction: float) -> Answers:
-        return read_answers(place/f"test-{100 * fraction:g}.npz")
+        return read_answers(next(place.glob(f"*-{100 * fraction:g}.npz"), place/"test.npz"))
     return read
 
 # %% ../../nbs/963_widgets.study_state.ipynb #52a45403
