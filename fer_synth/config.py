@@ -44,12 +44,12 @@ class DataConfig:
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
     "The classifier that is the baseline, the judge and the consumer of the generated images."
-    arch: Literal["simple_cnn", "small_resnet"] = "simple_cnn"  # which network
+    arch: Literal["simple_cnn", "small_resnet", "deep_resnet"] = "simple_cnn"  # which network
     epochs: float = setting(25.0, POSITIVE)  # optimiser steps, counted in passes over the real training rows
     batch: int = setting(256, POSITIVE)  # images a step
     lr: float = setting(1e-3, POSITIVE)  # Adam's learning rate
     one_cycle: bool = False  # warm the rate up and anneal it to zero, instead of keeping it constant
-    dropout: float = setting(0.0, SHARE)  # dropout before the last layer (small_resnet only)
+    dropout: float = setting(0.0, SHARE)  # dropout before the last layer (residual networks only)
     mirror: bool = False  # augment: mirror half of the images
     shift: int = setting(0, NOT_NEGATIVE)  # augment: shift by up to this many whole pixels
     evals_per_epoch: int = setting(1, POSITIVE)  # validation passes for each pass over the real rows

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FIVE_EMOTIONS', 'RECIPES', 'wgan_gp_drawn32', 'wgan_gp_fer32', 'cgan_drawn32', 'cgan_fer32', 'vanilla_drawn32',
-           'tiny_wgan_gp', 'tiny_cgan', 'get_recipe']
+           'tiny_wgan_gp', 'classifier_fer48', 'tiny_cgan', 'get_recipe']
 
 # %% ../nbs/030_recipes.ipynb #4eb5bc10
 from dataclasses import replace
@@ -75,6 +75,14 @@ def tiny_wgan_gp() -> RunConfig:
         threads=1,
     )
 
+# %% ../nbs/030_recipes.ipynb #3000bb01
+def classifier_fer48() -> RunConfig:
+    "A strong classifier for the seven emotions of FER2013 at 48x48 grey, without a GAN; for `baseline`."
+    clf = ClassifierConfig(arch="deep_resnet", epochs=24.0, batch=128, lr=4e-3, one_cycle=True, dropout=0.4,
+                           mirror=True, shift=4)
+    return RunConfig(recipe="classifier_fer48", data=DataConfig(source="fer2013.zip", size=48), clf=clf,
+                     compare=CompareConfig(arms=("real",)))
+
 # %% ../nbs/030_recipes.ipynb #ef94b04c
 def tiny_cgan() -> RunConfig:
     "The same for `cgan`, with all that it can do switched on."
@@ -92,6 +100,7 @@ RECIPES = {recipe.__name__: recipe for recipe in (
     wgan_gp_drawn32, wgan_gp_fer32,
     cgan_drawn32, cgan_fer32,
     vanilla_drawn32,
+    classifier_fer48,
     tiny_wgan_gp, tiny_cgan,
 )}
 

@@ -40,7 +40,8 @@ class Arm:
     balance: Balance = "as_is"  # of the classes
     schedule: ScheduleName = "mixed"  # how real and extra images come together
     ratio: float = setting(1.0, Range(0.25, 3))  # extra images for each real one in a batch
-    classifier: Literal["", "simple_cnn", "small_resnet"] = ""  # the network; empty: that of the study
+    # the network; empty: that of the study
+    classifier: Literal["", "simple_cnn", "small_resnet", "deep_resnet"] = ""
 
     @property
     def generated(self) -> bool:
