@@ -24,6 +24,7 @@ STUDY_CSS = """
 .thumbs img { width: 96px; height: 96px; image-rendering: pixelated; border-radius: 4px; background: #fff }
 .thumbs li { color: var(--soft); font-size: .88rem; font-variant-numeric: tabular-nums }
 .whole { white-space: nowrap } a { color: var(--accent) } .after { margin-top: 1.2rem }
+@media (max-width: 700px) { th:first-child, td:first-child { white-space: normal } }
 @media print { main { max-width: none; padding: 0 } h2 { break-after: avoid; margin-top: 1.6rem }
   figure, tr, .cards div, .warn { break-inside: avoid } .scroll { overflow: visible }
   table { font-size: .74rem } th, td { white-space: normal; padding-right: 8px }

@@ -1,6 +1,6 @@
 """Pictures of the widgets for README, from a real JupyterLab.
 
-`python tools/screenshots.py [faces thresholds confusion monitor]` writes images/widget-*.png. Needs
+`python tools/screenshots.py [faces thresholds confusion monitor study]` writes images/widget-*.png. Needs
 chromium and the development environment; tests/browser.py drives both."""
 import io
 import shutil
@@ -52,6 +52,7 @@ SHOTS = {  # name -> notebook, class of the widget, what is done before the pict
     "thresholds": ("tune_thresholds.ipynb", ".fer-tuner", choose_line),
     "confusion": ("confusion.ipynb", ".fer-confusion", choose_cell),
     "monitor": ("monitor.ipynb", ".fer-monitor", lambda page: None),
+    "study": ("study.ipynb", ".fer-study", lambda page: None),
 }
 
 
