@@ -7,7 +7,7 @@ __all__ = ['FIVE_EMOTIONS', 'RECIPES', 'wgan_gp_drawn32', 'wgan_gp_fer32', 'cgan
 # %% ../nbs/030_recipes.ipynb #4eb5bc10
 from dataclasses import replace
 from .config import (ClassifierConfig, CompareConfig, DataConfig, RunConfig, SelectionConfig,
-                              UserError, WarmupConfig, closest)
+                              UserError, WarmupConfig, closest, default_teacher)
 from .family_settings import CganConfig, VanillaConfig, WganGpConfig
 
 # %% ../nbs/030_recipes.ipynb #1c59697b
@@ -19,11 +19,13 @@ def wgan_gp_drawn32() -> RunConfig:
     return RunConfig(
         recipe="wgan_gp_drawn32",
         data=DataConfig(source="drawn", drawn_counts=(450, 350, 900, 600, 500), difficulty=0.4),
-        clf=ClassifierConfig(epochs=9.0),
-        warmup=WarmupConfig(steps=300),
-        gan=WganGpConfig(steps=150, later_steps=50, gen_width=48, critic_width=32, penalty_every=2,
+        clf=ClassifierConfig(epochs=14.0, batch=64, lr=2e-3),   # 612 steps; with 100 it still improved
+        teacher=replace(default_teacher(), epochs=6.0, batch=64),
+        warmup=WarmupConfig(steps=200),
+        gan=WganGpConfig(steps=130, later_steps=40, gen_width=48, critic_width=32, penalty_every=2,
                          log_every=10, sample_every=20, checkpoint_every=20),
         selection=SelectionConfig(max_pool=2000),
+        compare=CompareConfig(seeds=2),
     )
 
 # %% ../nbs/030_recipes.ipynb #2f27eb8f

@@ -217,8 +217,8 @@ def arms_table(r: Records) -> Table:
         "distilled": (f"{n:,}", f"real training {what}, a teacher's answers mixed into their labels"),
         "soft": (f"{n + made:,}", f"real training {what} and, as half of each batch, all generated ones of "
                                   "the last round with the teacher's answers as labels"),
-        "distilled+soft": (f"{n + made:,}", "the same, a teacher's answers mixed into the labels of the real "
-                                            "ones, too")}
+        "distilled+soft": (f"{n + made:,}", f"real {what} as in 'distilled' and, as half of each batch, all "
+                                            "generated ones of the last round with the teacher's answers")}
     rows = [[arm, *known[arm]] for arm in r.metrics["arms"]]
     return Table(["arm", "images", "what they are"], rows, "What each arm learned from")
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EMPTY', 'ENDS', 'WORDS', 'ROLES', 'complete', 'read_study', 'find', 'group', 'score', 'best_of', 'extra_of', 'uses',
-           'baselines', 'shown', 'standing', 'fitting', 'quoted', 'rows_words', 'gain_words', 'ranked_uses',
+           'baselines', 'shown', 'standing', 'fitting', 'quoted', 'rows_words', 'gain_words', 'ranked_uses', 'rival_of',
            'helping_sentence', 'fewer_rows_sentence', 'not_helping_sentence', 'study_answer', 'recommended',
            'reason_for', 'scored_rows', 'chosen_note', 'key_numbers', 'unfinished', 'placebo_note', 'audit_failed',
            'study_warnings', 'with_interval', 'brief', 'arms_table', 'scores_table', 'p_words', 'verdict_words',
@@ -192,11 +192,18 @@ def ranked_uses(
         return order.index(entry[0]), -(own or entry[2])["mean"]
     return sorted(helping, key=place)
 
+# %% ../nbs/822_study_facts.ipynb #8220aa02
+def rival_of(study: dict, fraction: float, metric: str = "accuracy") -> str | None:
+    "The arm without generated images that the others were tested against: the best on validation rows."
+    for d in study["differences"]:
+        if d.get("role") == "best baseline" and d["fraction"] == fraction: return d["against"]
+    return best_of(study, baselines(study), fraction, metric)
+
 # %% ../nbs/822_study_facts.ipynb #94ba442b
 def helping_sentence(study: dict, where: str, arm: str, d: dict) -> str:
     "The answer where an arm is shown to help over its twin."
     gain, at, name = gain_words(d), rows_words(d["fraction"]), quoted(study, arm)
-    best = best_of(study, baselines(study), d["fraction"], d["metric"])
+    best = rival_of(study, d["fraction"], d["metric"])
     best = quoted(study, best) if best else "training"
     over = f"Yes: {gain} over the same training without them {at}"
     if where == "ahead":
@@ -292,9 +299,12 @@ def reason_for(study: dict, arm: str, fraction: float, metric: str) -> str:
         return f"{name} is shown to be ahead of its twin and of the best arm without generated images."
     text = f"{name} scored highest of the arms without generated images."
     if best is None: return text
-    d = find(study, best, "best baseline", fraction, metric)
+    role = "twin" if study["arms"][best]["twin"] == arm else "best baseline"
+    d = find(study, best, role, fraction, metric)
     if d is None: return f"{text} No arm with generated images is shown to be better."
-    apart = f"the best with them, {quoted(study, best)}, differs from it by {gain_words(d)}"
+    rival = quoted(study, d["against"])
+    other = "it" if d["against"] == arm else f"{rival}, the best without on validation rows,"
+    apart = f"the best with them, {quoted(study, best)}, differs from {other} by {gain_words(d)}"
     if study["seeds"] < FEW_SEEDS: return f"{text} With {study['seeds']} seeds this is a hint: {apart}."
     return f"{text} None with them is shown to be better: {apart}."
 
@@ -317,7 +327,7 @@ def key_numbers(study: dict) -> list[tuple[str, str]]:  # number, what it is
     "The gains and the cost of the recommended setting."
     found, level = recommended(study), f"{100 * study['level']:g} % interval"
     if found is None: return []
-    best = best_of(study, baselines(study), found["fraction"])
+    best = rival_of(study, found["fraction"])
     against = {"over_twin": "its twin, the same without generated images",
                "over_baseline": f"{quoted(study, best)}, the best without generated images" if best else "",
                "over_real": "real images alone"}
@@ -347,11 +357,14 @@ def unfinished(study: dict) -> str:
 # %% ../nbs/822_study_facts.ipynb #e333ef26
 def placebo_note(study: dict) -> str:
     "Which controls gain as well, although there is nothing to learn from them; nothing where none does."
-    found = [arm for arm in study["arms"] if extra_of(study, arm) in ("placebo", "noise")
-             and any(shown(study, find(study, arm, "twin", f)) > 0 for f in study["fractions"])]
+    controls = [arm for arm in study["arms"] if extra_of(study, arm) in ("placebo", "noise")]
+    found = [d for arm in controls for d in (find(study, arm, "twin", f) for f in study["fractions"])
+             if shown(study, d) > 0]
     if not found: return ""
-    names = ", ".join(quoted(study, arm) for arm in found)
-    return f"A control gains as well: {names}. So a gain here need not come from what the images show."
+    def told(d: dict) -> str:
+        return f"{quoted(study, d['arm'])}, {gain_words(d)} {rows_words(d['fraction'])}"
+    names = ", ".join(map(told, found))
+    return f"A control gains as well: {names}. There a gain need not come from what the images show."
 
 # %% ../nbs/822_study_facts.ipynb #889d5435
 def audit_failed(study: dict) -> str:
@@ -532,10 +545,11 @@ def measures_table(study: dict) -> Table | None:
     rows = []
     for source, found in study["measures"].items():
         for name, entry in found.items():
-            title, meaning = MEANINGS.get(name, (metric_name(name), ""))
+            if name not in MEANINGS: continue
+            title, meaning = MEANINGS[name]
             numbers = [cell(with_ends(e), "%" in title) for e in (entry, entry.get("real"))]
             rows.append([title, *numbers, source, meaning.format(what="images")])
-    head = ["measure", "generated", "real", "measured by", "what it says"]
+    head = ["measure", "generated", "real", "generator", "what it says"]
     return Table(head, rows, "Measures of the generators beside the real reference") if rows else None
 
 # %% ../nbs/822_study_facts.ipynb #c5c9cf40

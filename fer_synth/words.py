@@ -218,8 +218,8 @@ def verdict(
     return "Yes" if helps else "No"
 
 # %% ../nbs/710_words.ipynb #7100aa02
-USE_WORDS = {"augmented": "(the confident ones, hard labels)", "soft": "(all, the teacher's labels)",
-             "distilled+soft": "(all, the teacher's labels on real ones, too)"}
+USE_WORDS = {"augmented": "the confident ones with hard labels", "soft": "all with the teacher's labels",
+             "distilled+soft": "all with the teacher's labels"}
 
 # %% ../nbs/710_words.ipynb #7100aa03
 def claims(differences, metric: str) -> dict[str, list]:  # arm -> differences to those that it has to beat
@@ -262,10 +262,10 @@ def sentence(
     found = claims(differences, metric)
     if not found: return f"Not asked: no classifier was trained with generated {what}."
     seeds = len(arms[next(iter(found))]["seeds"])
-    alone = list(found) == ["augmented"]
-    parts = [("" if alone else f"{USE_WORDS[arm]} ") + changed_by(rows, level, what)
-             for arm, rows in found.items()]
-    text = f"generated {what} changed {metric_name(metric)} {'; '.join(parts)}"
+    best_first = sorted(found, key=lambda arm: -found[arm][0]["mean"])
+    parts = [f"{changed_by(found[arm][:1], level, what)} ('{arm}': {USE_WORDS[arm]})" for arm in best_first]
+    if list(found) == ["augmented"]: parts = [changed_by(found["augmented"], level, what)]
+    text = f"generated {what} changed {metric_name(metric)} {' and '.join(parts)}"
     text += f", over {seeds} seed{'s' * (seeds > 1)}"
     if "balanced" not in arms: text += f"; repeating rare real {what}, the cheaper remedy, was not tried"
     if seeds < FEW_SEEDS: text += "; fewer than five seeds are too few for a conclusion"

@@ -117,15 +117,16 @@ def changed(base, values: dict):
 
 # %% ../../nbs/034_experiment.study_config.ipynb #78269e87
 def study_drawn32() -> StudyConfig:
-    "Eight arms and their twins on drawn faces, five seeds, two fractions; under two hours on two cores."
+    "Eight arms and their twins on drawn faces, five seeds, two fractions; two hours on two cores."
     run = cgan_drawn32()
     return StudyConfig(
         recipe="study_drawn32", data=run.data, selection=run.selection,
         warmup=replace(run.warmup, steps=150), gan=replace(run.gan, steps=400, measure_every=0),
-        clf=replace(run.clf, batch=128), teacher=replace(default_teacher(), batch=64, epochs=10.0),
+        clf=ClassifierConfig(epochs=9.0, batch=128),
+        teacher=replace(default_teacher(), batch=64, epochs=10.0),
         arms=("flips", "distilled", "augmented", "soft", "distilled+soft", "generated-alone", "placebo",
               "ceiling"),
-        fractions=(0.25, 1.0), steps=300, pool=600)
+        fractions=(0.25, 1.0), steps=600, pool=600)
 
 # %% ../../nbs/034_experiment.study_config.ipynb #9eecc719
 def study_fer32() -> StudyConfig:

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPLORING', 'arms_of', 'role_of', 'arm_records', 'all_answers', 'convergence_records', 'cost_records', 'threshold_of',
-           'series', 'curve_records', 'round_groups', 'generator_measures', 'before', 'rounds_of', 'round_records',
-           'provenance_records', 'first_record', 'study_record', 'study_warnings', 'empty_choices', 'tidy_table']
+           'series', 'curve_records', 'round_groups', 'measures_of', 'has_feedback', 'generator_words',
+           'measure_records', 'generator_measures', 'before', 'rounds_of', 'round_records', 'provenance_records',
+           'first_record', 'study_record', 'study_warnings', 'empty_choices', 'tidy_table']
 
 # %% ../../nbs/747_experiment.study_results.ipynb #3a5d6976
 from dataclasses import replace
@@ -115,6 +116,32 @@ def round_groups(arms: dict[str, Arm]) -> list[dict]:  # (round, feedback) -> na
         groups.setdefault(key, {})[arm.round, arm.feedback] = name
     return [group for group in groups.values() if len(group) > 1]
 
+# %% ../../nbs/747_experiment.study_results.ipynb #7470aa02
+def measures_of(store: Store, step: Step) -> dict:  # measure -> {"value", "low", "high", "real"}
+    "What a step has measured."
+    return store.folder(step).read_json("measures.json", {}).get("measures", {})
+
+# %% ../../nbs/747_experiment.study_results.ipynb #7470aa03
+def has_feedback(gan: Step) -> bool:
+    "Whether a GAN, in a later round, got the kept images of the round before; in the first there are none."
+    return gan.settings["round"] == 1 or any(i.kind == "select" for i in gan.inputs)
+
+# %% ../../nbs/747_experiment.study_results.ipynb #7470aa04
+def generator_words(gan: Step) -> str:
+    "What tells a generator of a study from the others: 'cgan, guided 0.5, round 2'."
+    settings, round = gan.settings["gan"], gan.settings["round"]
+    parts = [settings["family"]]
+    if settings.get("guidance"): parts.append(f"guided {settings['guidance']:g}")
+    if round > 1: parts.append(f"round {round}" + (" without feedback" if not has_feedback(gan) else ""))
+    return ", ".join(parts)
+
+# %% ../../nbs/747_experiment.study_results.ipynb #7470aa05
+def measure_records(plan: Plan, store: Store, share: float, seed: int) -> dict:  # generator -> its measures
+    "The measures of every generator of a cell, by the yardstick."
+    steps = [s for s in plan.of("measure") if (s.input("rows").settings["share"], s.seed) == (share, seed)]
+    found = {generator_words(step.input("gan")): measures_of(store, step) for step in steps}
+    return {name: measures for name, measures in found.items() if measures}
+
 # %% ../../nbs/747_experiment.study_results.ipynb #3dfe1b07
 def generator_measures(
     plan: Plan,
@@ -127,11 +154,8 @@ def generator_measures(
     "The measures of the generator of a round, of one cell; {} where there are none."
     for step in plan.of("measure"):
         gan = step.input("gan")
-        with_feedback = gan.settings["round"] == 1 or any(i.kind == "select" for i in gan.inputs)
-        place = step.input("rows").settings["share"], step.seed, gan.settings["round"], with_feedback
-        if place != (share, seed, round, feedback or round == 1): continue
-        found = store.folder(step).read_json("measures.json", {})
-        return {name: v for name, v in found.items() if isinstance(v, dict) and "value" in v}
+        place = step.input("rows").settings["share"], step.seed, gan.settings["round"], has_feedback(gan)
+        if place == (share, seed, round, feedback or round == 1): return measures_of(store, step)
     return {}
 
 # %% ../../nbs/747_experiment.study_results.ipynb #987d4c18
@@ -197,7 +221,6 @@ def study_record(
     found = summary(answers, twins, plain, level=settings["level"], choose=val)
     student = plan.of("student")[0].settings
     shares = [one.fraction for one in answers]
-    measures = generator_measures(plan, store, max(shares), cfg.seed, 1, True)
     about = {"version": 1, "title": cfg.recipe, "command": command, "source": cfg.data.source, "made": made,
              "classes": data["classes"], "counts": data["counts"], "fractions": shares, "seeds": cfg.seeds,
              "students": cfg.students, "level": settings["level"], "steps": student["steps"],
@@ -210,7 +233,7 @@ def study_record(
         "rounds": round_records(plan, store, step, answers, settings["level"]),
         "memorisation": first_record(plan, store, "memorise", "memorisation.json"),
         "label_errors": first_record(plan, store, "labels", "label_errors.json"),
-        "measures": {"yardstick": measures} if measures else {},
+        "measures": measure_records(plan, store, max(shares), cfg.seed),
         "provenance": provenance_records(plan, store), "costs": cost_records(plan, store, step),
         "settings": to_dict(cfg),
         "warnings": study_warnings(cfg, arms) + class_notes(answers) + empty_choices(store, step)}
