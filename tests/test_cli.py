@@ -406,7 +406,7 @@ def test_the_recipes_named_in_the_help_are_those_that_exist():
 
 def test_help_lists_every_command(capsys):
     assert cli.main(["--help"]) == 0
-    assert set(re.findall(r"^  (\w+)", capsys.readouterr().out, re.M)) == set(cli.COMMANDS)
+    assert set(re.findall(r"^  ([\w-]+)", capsys.readouterr().out, re.M)) == set(cli.COMMANDS)
     assert cli.main([]) == 0 and cli.main(["--version"]) == 0
     assert capsys.readouterr().out.rstrip().endswith(fer_synth.__version__)
 

@@ -44,20 +44,20 @@ class LinearCritic(nn.Module):
 
 
 class SmallGame(Game):
-    "A hinge game against a linear critic. A family gives `make_generator` and `fake`."
+    "A hinge game against a linear critic. A family gives `make_generator` and `generate`."
     @staticmethod
     def make_critic(cfg, n_classes, size, channels):
         return LinearCritic(n_classes, size, channels)
 
     def critic_loss(self, inputs, penalty_step):
-        with torch.no_grad(): fake = self.fake(inputs)
+        with torch.no_grad(): fake = self.generate(inputs)
         real_logits = self.critic(inputs["x"], inputs["y"])
         fake_logits = self.critic(fake, inputs["y"])
         gap = (real_logits.mean() - fake_logits.mean()).detach()
         return GAME_LOSSES["hinge"].critic(real_logits, fake_logits), {"gap": gap}
 
-    def gen_loss(self, inputs):
-        return -self.critic(self.fake(inputs), inputs["y"]).mean()
+    def gen_loss(self, fake, inputs):
+        return -self.critic(fake, inputs["y"]).mean()
 
 
 class LinearGenerator(nn.Module):
@@ -78,9 +78,6 @@ class Linear(SmallGame):
     @staticmethod
     def make_generator(cfg, n_classes, size, channels):
         return LinearGenerator(cfg, n_classes, size, channels)
-
-    def fake(self, inputs):
-        return self.gen(inputs["z"], inputs["y"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +114,7 @@ class Tint(SmallGame):
         hashes = self.sources.draw(n, seed)
         return {"source": to_float(torch.as_tensor(self.sources.take(hashes)))}
 
-    def fake(self, inputs):
+    def generate(self, inputs):
         return self.gen(inputs["source"], inputs["y"])
 
 

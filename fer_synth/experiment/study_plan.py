@@ -162,7 +162,9 @@ def student_settings(cfg: StudyConfig, arm: Arm, n_all: int) -> dict:
     settings = {"clf": {name: clf[name] for name in NETWORK}, "steps": schedule.steps,
                 "validate_every": schedule.validate_every,
                 "arm": {name: value for name, value in choices(arm).items() if name in HOW}}
-    return settings | ({"hard_share": cfg.hard_share} if arm.labels == "soft" else {})
+    if arm.labels == "soft": settings["hard_share"] = cfg.hard_share
+    taught = "soft" in (arm.labels, arm.extra_labels)
+    return settings | ({"temperature": cfg.temperature} if taught and cfg.temperature != 1 else {})
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #4ef61829
 def choose_step(

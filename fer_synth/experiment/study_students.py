@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['candidates', 'load_critic', 'critic_scores', 'chosen_rows', 'nearest_rows', 'save_choice', 'work_choose',
-           'no_picture', 'held_back', 'chosen_images', 'extra_images', 'real_images', 'student_arm', 'train_arm',
-           'work_student', 'rungs', 'work_search', 'links', 'try_candidate']
+           'no_picture', 'held_back', 'chosen_images', 'softened', 'extra_images', 'real_images', 'student_arm',
+           'train_arm', 'work_student', 'rungs', 'work_search', 'links', 'try_candidate']
 
 # %% ../../nbs/743_experiment.study_students.ipynb #6b95297b
 import hashlib, math, shutil
@@ -149,6 +149,16 @@ def chosen_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None: 
     weights = chosen["weights"] if arm.schedule == "weighted" else None
     return TrainingSet(images, labels, study.classes, soft, weights, origin)
 
+# %% ../../nbs/743_experiment.study_students.ipynb #7430aa02
+def softened(
+    probs: np.ndarray,  # float32 (N, K)
+    settings: dict,     # of a student; "temperature" where it is not 1
+) -> np.ndarray:        # float32 (N, K)
+    "Probabilities at the temperature of a student."
+    if "temperature" not in settings: return probs
+    powers = probs.clip(1e-12) ** (1 / settings["temperature"])
+    return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+
 # %% ../../nbs/743_experiment.study_students.ipynb #5e42cb76
 def extra_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
     "What a student learns from beside the real rows; None: nothing."
@@ -156,7 +166,9 @@ def extra_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
     if arm.extra == "noise": return no_picture(study.job(step).real, step.seed)
     if arm.extra == "held_back": return held_back(study, step)
     chosen = next(i for i in step.inputs if i.kind in ("choose", "search"))
-    return chosen_images(study, chosen, arm)
+    found = chosen_images(study, chosen, arm)
+    if found is None or found.soft is None: return found
+    return replace(found, soft=softened(found.soft, step.settings))
 
 # %% ../../nbs/743_experiment.study_students.ipynb #556fc524
 def real_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
@@ -165,7 +177,7 @@ def real_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
     job = study.job(step)
     if arm.labels == "hard": return job.real
     teacher = trained_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
-    answers = predict(teacher, job.real.images, study.device)
+    answers = softened(predict(teacher, job.real.images, study.device), step.settings)
     return replace(job.real, soft=mixed_labels(job.real, answers, step.settings["hard_share"]))
 
 # %% ../../nbs/743_experiment.study_students.ipynb #ede1a569
@@ -250,7 +262,7 @@ def try_candidate(
     chosen, found = chosen_rows(study, step, links(selector))
     index = np.flatnonzero(chosen.kept)
     if not len(index): return math.inf
-    soft = found.answers["teacher"][index] if arm.extra_labels == "soft" else None
+    soft = softened(found.answers["teacher"][index], step.settings) if arm.extra_labels == "soft" else None
     extra = TrainingSet(found.images[index], found.labels[index], study.classes, soft)
     place = folder/f"try-{hashlib.blake2b(f'{selector} {arm.ratio}'.encode(), digest_size=4).hexdigest()}"
     tried = StepFolder(place, folder.name, folder.stop, folder.show).make()
