@@ -16,7 +16,8 @@ from .experiment.arms import Arm
 from .experiment.studies import HERE, Executor, Study, reopen_study, run_steps
 from .experiment.study_pools import StudyJob
 from .experiment.study_work import check_study_provenance, load_student, table_of
-from .models.packaged import ModelFacts, PackagedClassifier, save_classifier, save_onnx
+from .models.packaged import ModelFacts, PackagedClassifier, check_onnx, save_classifier
+from .records import check_new
 from .runtime import pick_device
 from .settings import UserError, closest, from_dict
 from .steps import Plan, Step, up_to
@@ -185,8 +186,8 @@ def train_best(
     show: bool = True,
 ) -> Path:                 # the folder
     "The recommended arm of a study as a classifier for use; `UserError` before anything is written."
-    out = Path(out)
-    if out.exists(): raise UserError(f"{out} exists already; give another --out.")
+    check_new(out)
+    if onnx: check_onnx()
     record = read_study(path)
     name = arm_to_train(record, arm)
     study = reopen_study(path, show=show)
@@ -194,6 +195,5 @@ def train_best(
     rows = {split: int((study.images.split == split).sum()) for split in ("train", "test")}
     about = {"arm": name, "step": best.step.key, "seed": best.step.seed, "test": best.test,
              "data": study.images.fingerprint(), "study": record["command"]}
-    save_classifier(best.model.cpu(), out, model_card(best, record, rows, str(out)), scores=about)
-    if onnx: save_onnx(best.model, out/"model.onnx")
-    return out
+    card = model_card(best, record, rows, str(out))
+    return save_classifier(best.model.cpu(), out, card, onnx, scores=about)

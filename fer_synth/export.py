@@ -23,7 +23,7 @@ from .experiment.studies import HERE, Executor, Study, reopen_study, run_steps
 from .experiment.study_plan import student_schedule
 from .experiment.study_pools import StudyJob, class_images
 from .experiment.work import gan_drawings, trained_classifier
-from .records import StepFolder, write_json
+from .records import StepFolder, check_new, new_folder, write_json
 from .runtime import derive, image_grid, pick_device, progress
 from .selection.pools import weights_hash
 from .selection.provenance import check_generated
@@ -223,8 +223,7 @@ def export_shared(
     show: bool = True,
 ) -> Path:                # the folder
     "Draw, label, search, measure and write shared images; `UserError` before anything is written."
-    out = Path(out)
-    if out.exists(): raise UserError(f"{out} exists already; give another --out.")
+    check_new(out)
     record = read_study(path)
     name = arm_to_share(record, arm)
     study = whole_study(reopen_study(path, show=show), name, record["arms"][name]["choices"])
@@ -245,17 +244,15 @@ def export_shared(
     card = data_card(study, shared, name, audit, found, **more)
     write_shared(out, shared, card, audit, found, real=study.images.fingerprint(),
                  study=record["command"])
-    return out
+    return Path(out)
 
 # %% ../nbs/836_export.ipynb #f63d4a2c
-def write_shared(out: Path, shared: TrainingSet, card: str, audit: dict, found: dict, **facts) -> None:
+def write_shared(out, shared: TrainingSet, card: str, audit: dict, found: dict, **facts) -> None:
     "Write the folder; it appears when it is complete."
-    place = out.with_name(f".{out.name}.part")
-    place.mkdir(parents=True, exist_ok=True)
-    write_images(shared, place, **facts)
-    write_json(place/"memorisation.json", audit)
-    write_json(place/"scores.json", found)
-    write_atomic(place/"README.md", card)
     first = [np.flatnonzero(shared.labels == c)[:10] for c in range(len(shared.classes))]
-    image_grid(shared.images[np.concatenate(first)], 10).save(place/"samples.png")
-    place.rename(out)
+    with new_folder(out) as place:
+        write_images(shared, place, **facts)
+        write_json(place/"memorisation.json", audit)
+        write_json(place/"scores.json", found)
+        write_atomic(place/"README.md", card)
+        image_grid(shared.images[np.concatenate(first)], 10).save(place/"samples.png")

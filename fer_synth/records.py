@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['read_json', 'write_json', 'Stopped', 'StopRequest', 'stop_on_interrupt', 'StepFolder', 'load_trained', 'read_lines',
-           'default_folder', 'check_space', 'make_folder', 'RunFolder', 'check_run_folder']
+           'default_folder', 'check_space', 'make_folder', 'check_new', 'new_folder', 'RunFolder', 'check_run_folder']
 
 # %% ../nbs/060_records.ipynb #6c0ffee2
 import json, shutil, signal, threading, time
@@ -165,6 +165,29 @@ def make_folder(
         raise
     (path/"steps").mkdir()
     return path
+
+# %% ../nbs/060_records.ipynb #0600aa02
+def check_new(out) -> Path:
+    "The path of a folder that is to be made; `UserError` where there is something already."
+    if Path(out).exists(): raise UserError(f"{out} exists already; give another --out.")
+    return Path(out)
+
+# %% ../nbs/060_records.ipynb #0600aa03
+@contextmanager
+def new_folder(out):  # yields the path of a folder beside it
+    "Make a folder that appears under its name when the block ends well; else nothing is left."
+    out = check_new(out)
+    place = out.with_name(f".{out.name}.part")
+    shutil.rmtree(place, ignore_errors=True)
+    try: place.mkdir(parents=True)
+    except OSError as e:
+        raise UserError(f"{out} cannot be made ({e.strerror}); give another --out.") from None
+    try:
+        yield place
+        place.rename(out)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
 
 # %% ../nbs/060_records.ipynb #acee0992
 class RunFolder:

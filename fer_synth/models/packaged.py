@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ModelFacts', 'PackagedClassifier', 'save_classifier', 'load_classifier', 'picture_items', 'read_pictures',
-           'predict_files', 'write_answers', 'save_onnx']
+           'predict_files', 'write_answers', 'check_onnx', 'save_onnx']
 
 # %% ../../nbs/275_models.packaged.ipynb #76eccd25
-import csv, io, json
+import csv, importlib.util, io, json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from ..data.pixels import Decoder, background_colour, check_decoder, decode, qui
 from ..data.reading import failure, range_of
 from ..data.sources import Item, read_bytes, sort_files
 from .classifier import make_classifier
+from ..records import new_folder
 from ..runtime import load_tensors, progress, save_tensors
 from ..settings import UserError, from_dict, to_dict
 
@@ -69,20 +70,17 @@ def save_classifier(
     model: PackagedClassifier,
     out,             # folder to make
     card: str = "",  # what people should know, as Markdown: README.md
+    onnx: bool = False,  # write model.onnx, too
     **records,       # further JSON files, by name without ".json"
 ) -> Path:
     "Write a classifier's folder; `UserError` where it exists."
-    out = Path(out)
-    if out.exists(): raise UserError(f"{out} exists already; give another --out.")
-    place = out.with_name(f".{out.name}.part")
-    place.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value for name, value in model.net.state_dict().items()}
-    save_tensors(place/"weights.safetensors", tensors)
-    for name, value in {"model": to_dict(model.facts), **records}.items():
-        write_atomic(place/f"{name}.json", json.dumps(value, indent=2) + "\n")
-    if card: write_atomic(place/"README.md", card)
-    place.rename(out)
-    return out
+    with new_folder(out) as place:
+        save_tensors(place/"weights.safetensors", model.net.state_dict())
+        for name, value in {"model": to_dict(model.facts), **records}.items():
+            write_atomic(place/f"{name}.json", json.dumps(value, indent=2) + "\n")
+        if card: write_atomic(place/"README.md", card)
+        if onnx: save_onnx(model, place/"model.onnx")
+    return Path(out)
 
 # %% ../../nbs/275_models.packaged.ipynb #35a29b17
 def load_classifier(
@@ -170,15 +168,19 @@ def write_answers(rows: list[dict], out) -> Path:
     for row in rows: table.writerow({name: shortened(value) for name, value in row.items()})
     return write_atomic(out, text.getvalue())
 
+# %% ../../nbs/275_models.packaged.ipynb #2750aa01
+def check_onnx() -> None:
+    "`UserError` where the packages that write ONNX are missing."
+    missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
+    if missing: raise UserError(f'{" and ".join(missing)} is missing: pip install "fer_synth[onnx]".')
+
 # %% ../../nbs/275_models.packaged.ipynb #891e7c9b
 def save_onnx(
     model: PackagedClassifier,
     path,              # of the file to write
 ) -> Path:
     "Write the classifier as ONNX: input `images` uint8 (N, C, size, size), output `logits` (N, K)."
-    try: import onnx, onnxscript  # noqa: F401, both are needed by the exporter
-    except ImportError:
-        raise UserError('ONNX needs two more packages: pip install "fer_synth[onnx]".') from None
+    check_onnx()
     facts, file = model.facts, io.BytesIO()
     images = torch.zeros(2, facts.channels, facts.size, facts.size, dtype=torch.uint8)
     n = torch.export.Dim("n", min=1)
