@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CARD', 'arm_to_train', 'whole_study', 'students_of_arm', 'Best', 'choose_student', 'packaged', 'best_of_arm',
-           'interval_words', 'model_card', 'train_best']
+           'interval_words', 'card_note', 'model_card', 'train_best']
 
 # %% ../nbs/833_best.ipynb #a0a83da6
 import json
@@ -21,7 +21,8 @@ from .records import check_new
 from .runtime import pick_device
 from .settings import UserError, closest, from_dict
 from .steps import Plan, Step, up_to
-from .study_facts import extra_of, read_study, recommended, score, scored_rows
+from .study_facts import (chosen_note, extra_of, read_study, recommended, score,
+                                   scored_rows)
 from .training.students import convergence
 
 # %% ../nbs/833_best.ipynb #f180d544
@@ -113,7 +114,7 @@ A classifier of {classes} classes ({names}), made by fer_synth {version} on {dat
 
 ## How good it is
 
-On {test_rows} real test rows, which chose nothing:
+On {test_rows} real test rows. {note}
 
 | | % |
 | --- | --- |
@@ -152,6 +153,13 @@ def interval_words(study: dict, name: str) -> str:
     return (f"\nThe mean of all {n} classifiers of this kind in the study, on {scored_rows(study)} rows: "
             f"{100 * found['mean']:.1f} % ({100 * study['level']:g} % interval {ends}).")
 
+# %% ../nbs/833_best.ipynb #8330aa01
+def card_note(study: dict, name: str) -> str:
+    "What has to be known of the scores of an arm."
+    found = recommended(study)
+    if found is None or found["arm"] != name: return "They chose neither the arm nor the classifier."
+    return chosen_note(study).replace("It was", "The arm was", 1)
+
 # %% ../nbs/833_best.ipynb #3baca9bd
 def model_card(
     best: Best,
@@ -174,7 +182,8 @@ def model_card(
         best_step=best.trained["best_step"], test_rows=rows["test"],
         parameters=sum(p.numel() for p in best.model.parameters()),
         table="\n".join(f"| {name} | {100 * value:.1f} |" for name, value in lines),
-        nll=test["nll"], ece=100 * test["ece"], interval=interval_words(study, best.arm), folder=folder)
+        note=card_note(study, best.arm), nll=test["nll"], ece=100 * test["ece"],
+        interval=interval_words(study, best.arm), folder=folder)
 
 # %% ../nbs/833_best.ipynb #d5aa78dc
 def train_best(
