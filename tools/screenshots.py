@@ -52,7 +52,7 @@ SHOTS = {  # name -> notebook, class of the widget, what is done before the pict
     "thresholds": ("tune_thresholds.ipynb", ".fer-tuner", choose_line),
     "confusion": ("confusion.ipynb", ".fer-confusion", choose_cell),
     "monitor": ("monitor.ipynb", ".fer-monitor", lambda page: None),
-    "study": ("study.ipynb", ".fer-study", lambda page: None),
+    "study": ("study.ipynb", ".fer-panel", lambda page: None),
 }
 
 
