@@ -7,7 +7,6 @@ __all__ = ['CARD', 'arm_to_train', 'whole_study', 'students_of_arm', 'Best', 'ch
            'interval_words', 'card_note', 'model_card', 'train_best']
 
 # %% ../nbs/833_best.ipynb #a0a83da6
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from .data.training_set import TrainingSet

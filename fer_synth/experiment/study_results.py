@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPLORING', 'arms_of', 'role_of', 'arm_records', 'all_answers', 'convergence_records', 'cost_records', 'threshold_of',
-           'series', 'curve_records', 'round_groups', 'measures_of', 'has_feedback', 'generator_words',
-           'measure_records', 'generator_measures', 'before', 'rounds_of', 'round_records', 'provenance_records',
-           'first_record', 'study_record', 'study_warnings', 'empty_choices', 'tidy_table']
+           'series', 'curve_records', 'round_groups', 'measures_of', 'generator_words', 'measure_records',
+           'generator_measures', 'before', 'rounds_of', 'round_records', 'provenance_records', 'first_record',
+           'study_record', 'study_warnings', 'empty_choices', 'tidy_table']
 
 # %% ../../nbs/747_experiment.study_results.ipynb #3a5d6976
 from dataclasses import replace
@@ -16,6 +16,7 @@ from ..evaluation.statistics import Answers, read_answers, tidy
 from ..evaluation.summary import class_notes, summary
 from .arms import Arm, arm_words, choices
 from .study_config import StudyConfig
+from .study_pools import has_feedback
 from .study_work import scored_split, table_of
 from ..runtime import peak_memory_gib
 from ..settings import from_dict, to_dict
@@ -120,11 +121,6 @@ def round_groups(arms: dict[str, Arm]) -> list[dict]:  # (round, feedback) -> na
 def measures_of(store: Store, step: Step) -> dict:  # measure -> {"value", "low", "high", "real"}
     "What a step has measured."
     return store.folder(step).read_json("measures.json", {}).get("measures", {})
-
-# %% ../../nbs/747_experiment.study_results.ipynb #7470aa03
-def has_feedback(gan: Step) -> bool:
-    "Whether a GAN, in a later round, got the kept images of the round before; in the first there are none."
-    return gan.settings["round"] == 1 or any(i.kind == "select" for i in gan.inputs)
 
 # %% ../../nbs/747_experiment.study_results.ipynb #7470aa04
 def generator_words(gan: Step) -> str:

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['widths', 'StyledGenerator', 'DownBlock', 'projection', 'ProjectionCritic', 'FeatureCritic', 'add_feature_critic',
-           'AugmentedGame', 'CGan']
+           'AugmentedGame', 'zero_centred_penalty', 'CGan']
 
 # %% ../../nbs/480_families.cgan.ipynb #cf87b480
 import math
@@ -151,6 +151,17 @@ class AugmentedGame(Game):
         self.augment.update(r_t, self.cfg.batch)
         return r_t
 
+# %% ../../nbs/480_families.cgan.ipynb #4800aa01
+def zero_centred_penalty(
+    logits: torch.Tensor,  # of real images, then of as many generated ones, (2N,)
+    seen: torch.Tensor,    # these images, with a gradient (2N, C, H, W)
+    r2: bool,              # charge generated images, too
+) -> tuple[torch.Tensor, dict]:  # scalar; "r1" and "r2" for the log
+    "R1, the squared gradient norm at real images, and R2, that at generated ones (arXiv 2501.05441)."
+    r1_penalty, r2_penalty = (norms.mean() for norms in squared_gradient_norm(logits, seen).chunk(2))
+    penalty = r1_penalty + r2_penalty if r2 else r1_penalty
+    return penalty, {"r1": r1_penalty.detach(), "r2": r2_penalty.detach()}
+
 # %% ../../nbs/480_families.cgan.ipynb #77a3c0bf
 class CGan(AugmentedGame):
     "Conditional GAN: three adversarial losses, lazy R1 and R2, projected critic, augmentation."
@@ -182,10 +193,9 @@ class CGan(AugmentedGame):
         numbers = {"logit_gap": (real_logits.mean() - fake_logits.mean()).detach()}
         r_t = self.adapt(real_logits, fake_logits)
         if penalty_step:
-            r1_penalty, r2_penalty = (norms.mean() for norms in squared_gradient_norm(logits, seen).chunk(2))
-            penalty = r1_penalty + r2_penalty if self.cfg.r2 else r1_penalty
+            penalty, norms = zero_centred_penalty(logits, seen, self.cfg.r2)
             loss = loss + self.gamma / 2 * self.cfg.penalty_every * penalty
-            numbers |= {"r1": r1_penalty.detach(), "r2": r2_penalty.detach()}
+            numbers |= norms
         return loss, numbers | {"r_t": r_t, "p": self.augment.p.clone()}
     def generate(self, inputs: dict) -> torch.Tensor:
         with arithmetic(self.bf16, self.device): return super().generate(inputs).float()

@@ -130,7 +130,8 @@ class GameInputs(Players):
         return found | {name: shard(v).to(self.device) for name, v in further.items()}
     def generate(self, inputs: dict) -> torch.Tensor:
         "Images (N, C, H, W) in (-1, 1) from the inputs of a step."
-        return self.gen(inputs["z"], *([inputs["y"]] if self.conditional else []))
+        if not self.conditional: return self.gen(inputs["z"])
+        return self.gen(inputs["z"], inputs["y"])
 
 # %% ../../nbs/400_training.objectives.ipynb #4000aa05
 class Game(GameInputs):
