@@ -54,6 +54,8 @@ class ClassifierConfig:
     shift: int = setting(0, NOT_NEGATIVE)  # augment: shift by up to this many whole pixels
     evals_per_epoch: int = setting(1, POSITIVE)  # validation passes for each pass over the real rows
     patience: int = setting(0, NOT_NEGATIVE)  # stop after so many validations without a lower loss; 0: never
+    # arithmetic of the training; auto is bf16 on a GPU that has it
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", later=True)
 
 # %% ../nbs/020_config.ipynb #a5e1da24
 def default_teacher() -> ClassifierConfig:

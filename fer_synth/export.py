@@ -21,8 +21,8 @@ from .evaluation.summary import arm_scores, differences
 from .experiment.generators import Drawing
 from .experiment.studies import HERE, Executor, Study, reopen_study, run_steps
 from .experiment.study_plan import student_schedule
-from .experiment.study_pools import StudyJob, class_images
-from .experiment.work import gan_drawings, trained_classifier
+from .experiment.study_pools import StudyJob, class_images, trained_teacher
+from .experiment.work import gan_drawings
 from .records import StepFolder, check_new, new_folder, write_json
 from .runtime import derive, image_grid, pick_device, progress
 from .selection.pools import weights_hash
@@ -55,7 +55,7 @@ def draw_shared(
 ) -> TrainingSet:
     "New images of the generators of one seed with their labels; `origin` is the generator's hash."
     cell, parts = job.job(draw), []
-    teacher = trained_classifier(cell.input(draw, "teacher"), job.cfg.teacher, cell.real, job.device)
+    teacher = trained_teacher(job, draw)
     drawings = [(d, c) for d in gan_drawings(cell, draw) for c in d.member.classes]
     for drawing, c in progress(drawings, f"images of seed {draw.seed}", len(drawings), show=show):
         if counts[c]: parts.append(shared_class(job, drawing, c, int(counts[c]), draw.seed))

@@ -54,9 +54,11 @@ def setting(
     allowed: Range | None = None,  # the numbers that it may be; None: any
     result: bool = True,           # whether the result of a training depends on it
     part: str = "",                # "generator": the shape of that network depends on it
+    later: bool = False,           # younger than stored results, which were made with the default
 ):                                 # a dataclass field
     "A field of a settings dataclass."
-    return field(default=default, metadata={"allowed": allowed, "result": result, "part": part})
+    facts = {"allowed": allowed, "result": result, "part": part, "later": later}
+    return field(default=default, metadata=facts)
 
 # %% ../nbs/000_settings.ipynb #0a1b2c35
 def check_ranges(
@@ -122,6 +124,7 @@ def result_fields(
     "The settings that a result depends on."
     values = to_dict(settings)
     wanted = [f for f in dataclasses.fields(settings) if f.metadata.get("result", True)]
+    wanted = [f for f in wanted if not f.metadata.get("later") or values[f.name] != f.default]
     return {f.name: values[f.name] for f in wanted if not part or f.metadata.get("part") == part}
 
 # %% ../nbs/000_settings.ipynb #f4bf3a6e

@@ -15,9 +15,11 @@ from fer_synth.experiment.study_plan import plan_study
 from fer_synth.experiment.study_pools import StudyJob
 from fer_synth.experiment.study_students import chosen_images, extra_images, real_images
 from fer_synth.experiment.study_work import check_study_provenance, table_of
+from fer_synth.experiment.work import trained_classifier
 from fer_synth.records import RunFolder
 from fer_synth.settings import UserError
 from fer_synth.steps import Store
+from fer_synth.training.classifier import predict
 
 CONTROLS = ("placebo", "noise", "copies", "ceiling", "round-2", "round-2-control", "soft-searched")
 
@@ -122,6 +124,19 @@ def test_soft_labels_come_from_the_teacher_and_hard_ones_stay(study):
     np.testing.assert_allclose(extra.soft.sum(1), 1, atol=1e-5)
     _, taught, nothing = student_of(study, "distilled")
     assert nothing is None and (taught.soft[np.arange(len(taught)), taught.labels] >= 0.3 - 1e-6).all()
+
+
+def test_soft_labels_of_two_teachers_are_the_mean_of_their_answers(finished, study, tmp_path):
+    cfg = replace(study[0].cfg, teachers=2, arms=("distilled",), seeds=1)
+    folder = studies.run_study(cfg, tmp_path / "two", reuse=(finished,), show=False)
+    again = studies.reopen_study(folder, show=False)
+    plan, job = again.plan(), StudyJob(again.cfg, again.store, again.images, "cpu", False)
+    step, real, _ = student_of((again, plan, job), "distilled")
+    cell, folders = job.job(step), [again.store.folder(s) for s in plan.of("teacher")]
+    each = [predict(trained_classifier(f, cfg.teacher, cell.real), cell.real.images) for f in folders]
+    assert len(each) == 2 and np.abs(each[0] - each[1]).max() > 0.01
+    own = np.eye(5)[cell.real.labels]
+    np.testing.assert_allclose(real.soft, 0.3 * own + 0.7 * np.mean(each, 0), atol=1e-5)
 
 
 def test_topping_up_evens_the_classes(study):

@@ -49,6 +49,7 @@ class StudyConfig:
     pool: int = setting(2000, POSITIVE)  # generated images of each class
     hard_share: float = setting(0.3, SHARE)  # weight of the class itself in the soft label of a real row
     temperature: float = setting(1.0, POSITIVE)  # of the teacher's answers in soft labels; above 1: softer
+    teachers: int = setting(1, POSITIVE)  # of each seed; soft labels are the mean of their answers
     robust_images: int = setting(500, NOT_NEGATIVE)  # test images for the corruptions; 0: no corruptions
     label_folds: int = setting(0, NOT_NEGATIVE)  # folds of the search for label errors; 0: no search
     explore: bool = False  # score validation rows and leave the test rows unread: a first look at many arms

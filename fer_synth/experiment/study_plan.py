@@ -94,12 +94,12 @@ class Source:
 def gan_steps(
     p: CellPlanner,
     plain: CellPlanner,  # the same without guidance, which a warm-up does not depend on
-    judges: list[Step],  # judge and teacher
+    judges: list[Step],  # judge and teachers, of whom the first one guides
     yard: Step,          # the yardstick, for a GAN that is measured while it trains
     source: Source,
 ) -> tuple[list[Step], list[Step]]:  # all steps; the GANs of the source's round
     "The training of the generators that a source names, round by round."
-    (judge, teacher), steps, gans = judges, [], []
+    (judge, teacher, *_), steps, gans = judges, [], []
     for round in range(1, source.round + 1):
         q, kept = p, []
         if round > 1 and source.feedback:
@@ -125,7 +125,7 @@ def draw_step(
     cfg: StudyConfig,
     source: Source,
     gans: list[Step],
-    judges: list[Step],  # judge and teacher
+    judges: list[Step],  # judge and teachers
 ) -> Step:
     "Draw the pool of a source, and let judge and teacher look at it."
     control = "" if source.feedback else "control-"
@@ -152,14 +152,14 @@ def student_schedule(cfg: StudyConfig, n_all: int) -> Schedule:
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #35dbc13c
 HOW = "real", "extra", "labels", "extra_labels", "transform", "balance", "schedule", "ratio"
-NETWORK = "arch", "batch", "lr", "one_cycle", "dropout"
+NETWORK = "arch", "batch", "lr", "one_cycle", "dropout", "precision"
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #1d05bed8
 def student_settings(cfg: StudyConfig, arm: Arm, n_all: int) -> dict:
     "The settings that a student of an arm depends on, beside the images that it gets."
     clf = result_fields(replace(cfg.clf, arch=arm.classifier or cfg.clf.arch))
     schedule = student_schedule(cfg, n_all)
-    settings = {"clf": {name: clf[name] for name in NETWORK}, "steps": schedule.steps,
+    settings = {"clf": {name: clf[name] for name in NETWORK if name in clf}, "steps": schedule.steps,
                 "validate_every": schedule.validate_every,
                 "arm": {name: value for name, value in choices(arm).items() if name in HOW}}
     if arm.labels == "soft": settings["hard_share"] = cfg.hard_share
@@ -172,7 +172,7 @@ def choose_step(
     cfg: StudyConfig,
     arm: Arm,
     draw: Step,
-    judges: list[Step],  # judge and teacher
+    judges: list[Step],  # judge and teachers
 ) -> Step:
     "Choose images of a pool for an arm; an arm that searches gets a step that trains its candidates."
     settings = {"extra": arm.extra, "selector": list(arm.selector)}
@@ -221,9 +221,16 @@ class Cell:
         given = self.cfg, self.rows, self.n_rows, self.n_all, self.classes, self.seed
         return cell_planner(*given, family, guidance)
     @property
+    def teachers(self) -> list[Step]:
+        "The teachers; they differ in nothing but their seeds."
+        first = teacher_step(self.planner())
+        more = [replace(first, name=f"{first.name}-{i}", settings={**first.settings, "number": i})
+                for i in range(1, self.cfg.teachers)]
+        return [self.add(step) for step in (first, *more)]
+    @property
     def judges(self) -> list[Step]:
-        "The first judge and the teacher."
-        return [self.add(judge_step(self.planner(), 0, [])), self.add(teacher_step(self.planner()))]
+        "The first judge and the teachers."
+        return [self.add(judge_step(self.planner(), 0, [])), *self.teachers]
 
     @property
     def yardstick(self) -> Step:
@@ -249,11 +256,11 @@ def students_of(cell: Cell, name: str, arm: Arm) -> list[Step]:
     "All students of an arm in a cell, with what they need; none where no row is held back for them."
     cfg = cell.cfg
     if arm.extra == "held_back" and cell.rows.settings["share"] == 1: return []
-    inputs = [cell.judges[1]] if arm.labels == "soft" else []
+    inputs = cell.teachers if arm.labels == "soft" else []
     if arm.generated:
         draw = cell.draw(Source.of(arm))
         p = cell.planner(arm.family, arm.guidance)
-        inputs.append(cell.add(choose_step(p, cfg, arm, draw, cell.judges)))
+        inputs = [*inputs, cell.add(choose_step(p, cfg, arm, draw, cell.judges))]
     numbers = range(cfg.students)
     return [cell.add(student_step(cell.planner(), cfg, name, arm, k, inputs)) for k in numbers]
 

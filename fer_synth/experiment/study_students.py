@@ -15,7 +15,7 @@ from ..data.rows import pick_rows
 from ..data.training_set import TrainingSet
 from ..evaluation.compare import write_arrays
 from .arms import Arm, twin
-from .study_pools import StudyJob
+from .study_pools import StudyJob, trained_teacher
 from .work import critic_batches, mixed_labels, new_generator, trained_classifier
 from ..families.known import get_family, make_critic
 from ..records import StepFolder, load_trained
@@ -176,8 +176,7 @@ def real_images(study: StudyJob, step: Step, arm: Arm) -> TrainingSet | None:
     if not arm.real: return None
     job = study.job(step)
     if arm.labels == "hard": return job.real
-    teacher = trained_classifier(job.input(step, "teacher"), study.cfg.teacher, job.real, study.device)
-    answers = softened(predict(teacher, job.real.images, study.device), step.settings)
+    answers = softened(predict(trained_teacher(study, step), job.real.images, study.device), step.settings)
     return replace(job.real, soft=mixed_labels(job.real, answers, step.settings["hard_share"]))
 
 # %% ../../nbs/743_experiment.study_students.ipynb #ede1a569

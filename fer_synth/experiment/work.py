@@ -211,7 +211,8 @@ def train_teacher(
     n_rows: int,         # that the number of steps follows from
 ) -> None:
     "Train a teacher on the real training rows of a job."
-    schedule, seed = Schedule.of(job.cfg.teacher, n_rows), derive(step.seed, "teacher")
+    schedule, number = Schedule.of(job.cfg.teacher, n_rows), step.settings.get("number", 0)
+    seed = derive(step.seed, "teacher", *([number] if number else []))
     assert schedule.steps == step.settings["steps"]
     train_classifier(job.cfg.teacher, job.real, job.val, schedule, folder, seed, job.device)
 

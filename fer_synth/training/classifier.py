@@ -17,6 +17,7 @@ from ..data.training_set import TrainingSet, filled
 from ..models.classifier import make_classifier
 from ..records import StepFolder
 from ..runtime import flatten_optimizer, progress, restore_optimizer, seeded
+from .steps import arithmetic, use_bf16
 
 # %% ../../nbs/440_training.classifier.ipynb #90bac28a
 def as_input(images, device) -> torch.Tensor:
@@ -92,6 +93,7 @@ class Training:
         if prepare: prepare(self.clf)
         self.opt = torch.optim.Adam(self.clf.parameters(), cfg.lr)
         self.seed, self.dropout, self.device = seed, cfg.dropout, device
+        self.bf16 = use_bf16(cfg.precision, device)
         self.step, self.best_loss, self.stale = 0, math.inf, 0
         self.losses = []                            # since the last validation
         self.best = self.copy()
@@ -178,10 +180,11 @@ def update(state: Training, batches: Batches, step: int, rate: float) -> torch.T
     "One optimiser step; returns the loss, a scalar on the device."
     x, y = batches[step]
     for group in state.opt.param_groups: group["lr"] = rate
-    if state.dropout:
-        with seeded(state.seed, "dropout", step): logits = state.clf(x)
-    else: logits = state.clf(x)
-    loss = weighted_loss(logits, y, batches.weights(step))
+    with arithmetic(state.bf16, state.device):
+        if state.dropout:
+            with seeded(state.seed, "dropout", step): logits = state.clf(x)
+        else: logits = state.clf(x)
+    loss = weighted_loss(logits.float(), y, batches.weights(step))
     state.opt.zero_grad(set_to_none=True)
     loss.backward()
     state.opt.step()

@@ -16,6 +16,7 @@ from ..records import StepFolder
 from ..runtime import flatten_optimizer, progress, restore_optimizer
 from ..settings import UserError
 from .classifier import Schedule, Training, validate, weighted_loss
+from .steps import arithmetic
 from .students import StudentBatches
 
 # %% ../../nbs/452_training.together.ipynb #f1635266
@@ -88,11 +89,12 @@ def update_together(
     batches: list[StudentBatches],  # of each student
     step: int,
     rate: float,                    # learning rate
+    bf16: bool = False,             # networks compute in bfloat16
 ) -> torch.Tensor:                  # loss of each student, (n,)
     "One optimiser step of all students."
     drawn = [own[step] for own in batches]
     x = torch.cat([x for x, _ in drawn], 1).contiguous(memory_format=torch.channels_last)
-    logits = wide(x).view(len(x), len(batches), -1)
+    with arithmetic(bf16, x.device): logits = wide(x).float().view(len(x), len(batches), -1)
     losses = torch.stack([weighted_loss(logits[:, i], y, own.weights(step))
                           for i, (own, (_, y)) in enumerate(zip(batches, drawn))])
     for group in opt.param_groups: group["lr"] = rate
@@ -116,7 +118,7 @@ def train_stretch(
     moments = [flatten_optimizer(state.opt, "opt") for state in states]
     restore_optimizer(opt, "opt", joined(moments))
     for step in range(states[0].step, until):
-        losses = update_together(wide, opt, batches, step, schedule.rate(step))
+        losses = update_together(wide, opt, batches, step, schedule.rate(step), states[0].bf16)
         for state, loss in zip(states, losses):
             state.losses.append(loss)
             state.step = step + 1
