@@ -187,6 +187,7 @@ def check_config(
     if type(gan) is not family_settings(gan.family):
         raise UserError(f"gan.family is '{gan.family}', but these are the settings of {type(gan).__name__}; "
                         "take the settings of that family.")
+    if gan.problem(): raise UserError(gan.problem())
     if gan.keep == "best" and not gan.measure_every:
         raise UserError("gan.keep is 'best', but gan.measure_every is 0, so nothing would be measured; "
                         "set it, to 250 for example.")

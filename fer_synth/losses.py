@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['GAME_LOSSES', 'critic_loss', 'generator_loss', 'gradient_penalty', 'relativistic_critic', 'relativistic_generator',
-           'hinge_critic', 'nonsaturating_critic', 'GameLoss', 'squared_gradient_norm', 'default_gamma',
-           'guidance_loss', 'perceptual_loss']
+           'hinge_critic', 'nonsaturating_critic', 'least_squares_critic', 'least_squares_generator', 'GameLoss',
+           'squared_gradient_norm', 'default_gamma', 'guidance_loss', 'perceptual_loss']
 
 # %% ../nbs/300_losses.ipynb #38388ce6
 from dataclasses import dataclass
@@ -71,6 +71,21 @@ def nonsaturating_critic(
     "Critic's cross entropy (arXiv 1406.2661, eq. 1)."
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
+# %% ../nbs/300_losses.ipynb #30000020
+def least_squares_critic(
+    real: torch.Tensor,  # scores of real images, of any shape
+    fake: torch.Tensor,  # scores of generated images
+) -> torch.Tensor:       # scalar; 1/4 for a critic that sees no difference and says 1/2
+    "Critic's least-squares loss, with 1 for real and 0 for generated (arXiv 1611.04076, eq. 9)."
+    return ((real - 1).square().mean() + fake.square().mean()) / 2
+
+# %% ../nbs/300_losses.ipynb #30000021
+def least_squares_generator(
+    fake: torch.Tensor,  # scores of generated images, of any shape
+) -> torch.Tensor:       # scalar, 0 where all are taken for real
+    "Generator's least-squares loss (arXiv 1611.04076, eq. 9)."
+    return (fake - 1).square().mean() / 2
+
 # %% ../nbs/300_losses.ipynb #a4267810
 @dataclass(frozen=True)
 class GameLoss:
@@ -84,6 +99,7 @@ GAME_LOSSES = {
     "wasserstein": GameLoss(critic_loss, lambda real, fake: generator_loss(fake)),
     "hinge": GameLoss(hinge_critic, lambda real, fake: generator_loss(fake)),
     "nonsaturating": GameLoss(nonsaturating_critic, lambda real, fake: F.softplus(-fake).mean()),
+    "least_squares": GameLoss(least_squares_critic, lambda real, fake: least_squares_generator(fake)),
     "relativistic": GameLoss(relativistic_critic, relativistic_generator, paired=True)}
 
 # %% ../nbs/300_losses.ipynb #1fa84fe2

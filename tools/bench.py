@@ -5,10 +5,10 @@
 
 The classifier of the original work, and one training step of each family of GANs, in fer_synth's loop and in
 a plain one: the same networks and losses, but the default memory layout and allocator, and a DataLoader with
-two workers; cgan's loop also in bfloat16. Each measurement runs in a process of its own, since the allocator
-is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits all of
-them. Writes tools/results/training-speed.md, unless --only left something out. bfloat16 is left out on a
-processor without instructions for it.
+two workers; classifier and cgan also in bfloat16. Each measurement runs in a process of its own, since the
+allocator is set once for a process; the kinds take turns, so that an hour in which the machine is slower hits
+all of them. Writes tools/results/training-speed.md, unless --only left something out. bfloat16 is left out on
+a processor without instructions for it.
 """
 import argparse
 import itertools
@@ -102,14 +102,16 @@ def plain_classifier():
     return step, CLF_BATCH, 1
 
 
-def our_classifier():
+def our_classifier(precision: str = "fp32"):
     "The same network in fer_synth's classifier loop."
+    from dataclasses import replace
+
     from fer_synth.data.batches import Batches
     from fer_synth.data.training_set import TrainingSet
     from fer_synth.recipes import FIVE_EMOTIONS, wgan_gp_fer32
     from fer_synth.runtime import start
     from fer_synth.training.classifier import Training, update
-    device, cfg = start("cpu"), wgan_gp_fer32().clf
+    device, cfg = start("cpu"), replace(wgan_gp_fer32().clf, precision=precision)
     data = TrainingSet(*random_images(), FIVE_EMOTIONS)
     state = Training(cfg, data, 0, device)
     batches = Batches(data.images, data.labels, CLF_BATCH, 0, "clf", device=device)
@@ -149,7 +151,8 @@ def game(family: str, plain: bool, **settings):
 KINDS = {"classifier": {"plain": plain_classifier, "fer_synth": our_classifier}}
 for name in FAMILIES:
     KINDS[name] = {"plain": partial(game, name, True), "fer_synth": partial(game, name, False)}
-KINDS["cgan"]["bf16"] = partial(game, "cgan", False, precision="bf16")      # only cgan knows bfloat16
+KINDS["classifier"]["bf16"] = partial(our_classifier, "bf16")
+KINDS["cgan"]["bf16"] = partial(game, "cgan", False, precision="bf16")
 
 
 def measure(what: str, how: str, seconds: float) -> dict:
@@ -236,7 +239,8 @@ def main() -> None:
     if o.profile: return print(profile(o.profile))
     if o.one: return print(json.dumps(measure(*o.one, o.seconds)))
     from fer_synth.training.steps import cpu_has_bf16
-    if not cpu_has_bf16(): del KINDS["cgan"]["bf16"]
+    if not cpu_has_bf16():
+        for how in KINDS.values(): how.pop("bf16", None)
     text = table(turns(o), o)
     if len(o.only) == len(KINDS): RESULTS.write_text(text)
     print("\n" + text)

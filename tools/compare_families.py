@@ -45,7 +45,8 @@ from fer_synth.families.cgan import CGan, ProjectionCritic
 from fer_synth.families.known import FAMILIES
 from fer_synth.family_settings import FAMILY_SETTINGS, CganConfig, change_family
 from fer_synth.losses import default_gamma
-from fer_synth.recipes import cgan_drawn32, cgan_fer32, wgan_gp_drawn32, wgan_gp_fer32
+from fer_synth.recipes import (NEW_FAMILIES, RECIPES, cgan_drawn32, cgan_fer32, get_recipe, wgan_gp_drawn32,
+                               wgan_gp_fer32)
 from fer_synth.records import RunFolder, StepFolder
 from fer_synth.runtime import cpu_name, derive, image_grid
 from fer_synth.settings import result_fields
@@ -95,7 +96,9 @@ def known_families(real_faces: bool) -> Rows:
     size = {name: getattr(wgan.gan, name) for name in ("z", "gen_width", "critic_width", "ema")}
     plain = replace(change_family(wgan.gan, "vanilla"), lr_gen=2e-4, lr_critic=2e-4, **size)
     vanilla = without_warmup(replace(wgan, gan=plain))
-    return {"wgan_gp for each class": each, "wgan_gp": wgan, "cgan": cgan, "vanilla": vanilla}
+    rows = {"wgan_gp for each class": each, "wgan_gp": wgan, "cgan": cgan, "vanilla": vanilla}
+    data = "fer32" if real_faces else "drawn32"
+    return rows | {name: get_recipe(f"{name}_{data}") for name in NEW_FAMILIES if f"{name}_{data}" in RECIPES}
 
 
 def write_digits(folder: Path) -> Path:
@@ -118,7 +121,8 @@ def families(data: str, out: Path) -> Rows:
     "The families on a data set: a path, 'drawn', or 'digits'."
     rows = known_families(real_faces=data not in ("drawn", "digits"))
     source = write_digits(out / "digits") if data == "digits" else data
-    if data == "digits": rows = {name: for_digits(cfg) for name, cfg in rows.items()}
+    if data == "digits":    # which have no captions
+        rows = {name: for_digits(cfg) for name, cfg in rows.items() if name != "caption"}
     return {name: replace(cfg, data=replace(cfg.data, source=str(source))) for name, cfg in rows.items()}
 
 

@@ -11,6 +11,7 @@ __all__ = ['FIVE', 'EXPRESSION', 'TRAITS', 'SKIN', 'HAIR', 'IRIS', 'FIXED', 'LUM
 from types import SimpleNamespace
 import numpy as np
 from ..config import DataConfig, UserError
+from .captions import captions_of
 from .images import SPLITS, ImageSet, data_report
 from .reading import choose_classes, content_hash
 
@@ -464,11 +465,12 @@ def drawn_plan(cfg: DataConfig) -> tuple[tuple[str, ...], dict]:  # classes; spl
 def drawn_faces(cfg: DataConfig) -> ImageSet:
     "The embedded data set: drawn faces in three splits."
     classes, counts = drawn_plan(cfg)
-    parts, labels, found, split = [], [], [], []
+    parts, labels, found, split, captions = [], [], [], [], []
     for s in SPLITS:
         for k, (name, n) in enumerate(zip(classes, counts[s])):
             seed, emotions = drawn_seed(s, name, cfg.split_seed), np.full(n, FIVE.index(name))
             parts.append(draw_faces(emotions, seed, cfg.size, cfg.difficulty, cfg.channels))
+            captions += captions_of([name] * n, face_numbers(emotions, seed, cfg.difficulty))
             used = min(n, cfg.limit) if s == "train" and cfg.limit else n
             labels += [k] * n
             found += [s] * n
@@ -483,4 +485,5 @@ def drawn_faces(cfg: DataConfig) -> ImageSet:
         split=split, hashes=hashes, blank=(images == images[:, :, :1, :1]).all((1, 2, 3)), names=names)
     rows = np.flatnonzero(split != "left")
     return ImageSet(images=images[rows], labels=labels[rows], split=split[rows], classes=classes,
-                    source="drawn", names=tuple(names[i] for i in rows), hashes=hashes[rows], report=report)
+                    source="drawn", names=tuple(names[i] for i in rows), hashes=hashes[rows], report=report,
+                    captions=tuple(captions[i] for i in rows))

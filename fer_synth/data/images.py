@@ -35,6 +35,7 @@ class ImageSet:
     names: tuple[str, ...] | Rows  # name of each image inside the source, for messages
     hashes: np.ndarray        # hash of the decoded pixels before resizing, 16 hex digits, (N,)
     report: dict              # counts and defects, ready for JSON; made by `data_report`
+    captions: tuple[str, ...] | None = None  # a text for each image, where the source has such
 
     def part(self, split: str) -> tuple[np.ndarray | Rows, np.ndarray]:
         "Images and labels of one split."

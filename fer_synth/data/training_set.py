@@ -4,10 +4,12 @@
 __all__ = ['TrainingSet', 'filled', 'join_sets', 'TrainingSources']
 
 # %% ../../nbs/210_data.training_set.ipynb #14aa0002
+import copy
 from dataclasses import dataclass, replace
 import numpy as np
 from .images import ImageSet
 from .rows import Rows, join_rows, pick_rows
+from ..runtime import derive
 from ..settings import UserError
 
 # %% ../../nbs/210_data.training_set.ipynb #14aa0003
@@ -75,8 +77,16 @@ def join_sets(one: TrainingSet, two: TrainingSet) -> TrainingSet:
 class TrainingSources:
     "The training images of a set, by hash."
     def __init__(self, images: ImageSet):
-        self.images = images
+        self.images, self.labels = images, images.labels
         self.rows = {h: i for i, h in enumerate(images.hashes.tolist()) if images.split[i] == "train"}
+
+    def numbered(self, classes: list[int]) -> "TrainingSources":
+        "The same sources, with classes numbered as a GAN of some classes does; -1 is none of them."
+        own = copy.copy(self)
+        number = np.full(len(self.images.classes), -1)
+        number[classes] = np.arange(len(classes))
+        own.labels = number[self.images.labels]
+        return own
 
     def check(self, hashes) -> None:
         "`UserError` names a source that is not a training image, and the split that it is in."
@@ -105,6 +115,43 @@ class TrainingSources:
     ) -> np.ndarray:             # hashes, text (N,)
         "Random training images, with replacement."
         rows = np.array(sorted(self.rows.values()))
-        others = rows[self.images.labels[rows] != but]
+        others = rows[self.labels[rows] != but]
         picked = np.random.default_rng(seed).choice(others if len(others) else rows, n)
         return self.images.hashes[picked]
+
+    def classes(self, hashes) -> np.ndarray:  # int64 (N,)
+        "The class numbers of training images; `UserError` for an image that is not one."
+        self.check(hashes)
+        return self.labels[[self.rows[str(h)] for h in hashes]]
+
+    def captions(self, hashes) -> tuple[str, ...]:
+        "The captions of training images; `UserError` where the set has none."
+        if self.images.captions is None:
+            raise UserError(f"The images of {self.images.source} have no captions; drawn faces have some.")
+        self.check(hashes)
+        return tuple(self.images.captions[self.rows[str(h)]] for h in hashes)
+
+    def draw_same(
+        self,
+        labels: np.ndarray,  # int64 (N,)
+        seed: int,           # decides which
+    ) -> np.ndarray:         # hashes, text (N,)
+        "For each label a random training image of that class."
+        rows, found = np.array(sorted(self.rows.values())), np.empty(len(labels), self.images.hashes.dtype)
+        for c in np.unique(labels):
+            mine, random = labels == c, np.random.default_rng(derive(seed, "source", int(c)))
+            picked = random.choice(rows[self.labels[rows] == c], int(mine.sum()))
+            found[mine] = self.images.hashes[picked]
+        return found
+
+    def draw_others(
+        self,
+        labels: np.ndarray,  # int64 (N,)
+        seed: int,           # decides which
+    ) -> np.ndarray:         # hashes, text (N,)
+        "For each label a random training image of another class, where there are others."
+        found = np.empty(len(labels), self.images.hashes.dtype)
+        for c in np.unique(labels):
+            mine = labels == c
+            found[mine] = self.draw(int(mine.sum()), derive(seed, "source", int(c)), but=int(c))
+        return found

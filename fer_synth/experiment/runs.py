@@ -13,6 +13,7 @@ from ..config import RunConfig, check_config, save_config
 from ..data.load import load_images
 from ..data.images import ImageSet, source_lines
 from ..evaluation.compare import check_provenance
+from .generators import check_captions
 from .plan import Slowdown, has_warmup, plan_run
 from .work import WORK, Job
 from ..families.known import get_family
@@ -36,6 +37,7 @@ def prepare(cfg: RunConfig) -> tuple[ImageSet, torch.device]:
     device = join_processes(cfg.device) or device
     check_batch(cfg.gan.batch)
     images = load_images(cfg.data)
+    check_captions(cfg, images)
     for part in ("train", "val", "test"):
         missing = set(range(len(images.classes))) - set(images.part(part)[1].tolist())
         if missing:

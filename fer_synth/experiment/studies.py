@@ -18,12 +18,14 @@ from ..config import write_atomic
 from ..executors import execute_plan
 from ..data.images import ImageSet, source_lines
 from ..data.load import load_images
+from .generators import check_captions
 from .runs import copy_whole, prepare
 from .study_config import StudyConfig, check_study
 from .study_plan import plan_study, student_schedule, study_text
 from .study_pools import StudyJob
 from .study_results import study_record, tidy_table
 from .study_work import do_step, scored_split, table_of
+from ..family_settings import changed_gan
 from ..records import (RunFolder, default_folder, make_folder, read_json, stop_on_interrupt,
                                write_json)
 from ..runtime import environment, progress, start
@@ -108,7 +110,10 @@ class Study:
 def check_images(cfg: StudyConfig) -> tuple[ImageSet, dict]:
     "Read the images and check all that can be checked before a folder is made: images, environment."
     check_study(cfg)
-    images, device = prepare(cfg.run_config(cfg.seed))
+    run = cfg.run_config(cfg.seed)
+    images, device = prepare(run)
+    for arm in cfg.all_arms()[0].values():
+        check_captions(replace(run, gan=changed_gan(run.gan, arm.family)), images)
     return images, environment(device)
 
 # %% ../../nbs/751_experiment.studies.ipynb #1ccb4e67

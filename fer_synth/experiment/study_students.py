@@ -55,7 +55,7 @@ def load_critic(study: StudyJob, gan: Step) -> torch.nn.Module:
     batches = critic_batches(job, member, 1, None, 0)
     objective = get_family(cfg.gan.family)(
         cfg.gan, new_generator(job, member), critic, batches, 0, study.device, judge=judge,
-        sources=job.family_sources)
+        sources=job.member_sources(member))
     objective.load(load_trained(study.store.folder(gan))[0])
     return objective.modules["critic"].eval().requires_grad_(False)
 

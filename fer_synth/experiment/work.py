@@ -68,6 +68,9 @@ class Job:
     def family_sources(self) -> TrainingSources | None:
         "The source images, for a family that begins with such."
         return self.sources if needs_sources(self.cfg) else None
+    def member_sources(self, member: Member) -> TrainingSources | None:
+        "The same, with the member's class numbers."
+        return self.sources.numbered(member.classes) if needs_sources(self.cfg) else None
     @property
     def counts(self) -> dict[str, int]:
         "Real training images of each class."
@@ -259,7 +262,7 @@ def work_gan(job: Job, step: Step, folder: StepFolder) -> None:
     judge = trained_classifier(job.input(step, "judge", round=0), cfg.clf, job.real, job.device)
     objective = get_family(gan.family)(
         gan, gen, critic, critic_batches(job, member, round, kept, seed), derive(seed, "round", round),
-        job.device, begun=trained_before(job, step), judge=judge, sources=job.family_sources,
+        job.device, begun=trained_before(job, step), judge=judge, sources=job.member_sources(member),
         guide=load_guide(job, step, member))
     if "gan" in kinds: objective.load(job.input(step, "gan").load()[0])
     broadcast([t for net in objective.modules.values() for t in net.state_dict().values()])

@@ -6,7 +6,13 @@ __all__ = ['FAMILIES', 'get_family', 'make_generator', 'make_critic']
 # %% ../../nbs/570_families.known.ipynb #46499081
 import torch
 from torch import nn
+from .caption import CaptionGan
 from .cgan import CGan
+from .cyclegan import CycleGan
+from .pix2pix import Pix2Pix
+from .stargan import StarGan
+from .style import StyleGan
+from .style_transfer import StyleTransfer
 from .vanilla import Vanilla
 from .wgan_gp import WganGp
 from ..family_settings import GanConfig
@@ -15,7 +21,11 @@ from ..settings import UserError, closest
 from ..training.objectives import Game
 
 # %% ../../nbs/570_families.known.ipynb #36da2283
-FAMILIES: dict[str, type[Game]] = {"wgan_gp": WganGp, "cgan": CGan, "vanilla": Vanilla}
+FAMILIES: dict[str, type[Game]] = {
+    "wgan_gp": WganGp, "cgan": CGan, "vanilla": Vanilla, "stargan": StarGan,
+    "cyclegan": CycleGan, "pix2pix": Pix2Pix,
+    "style": StyleGan, "style_transfer": StyleTransfer,
+    "caption": CaptionGan}
 
 # %% ../../nbs/570_families.known.ipynb #ad4f745d
 def get_family(name: str) -> type[Game]:

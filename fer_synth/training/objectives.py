@@ -64,10 +64,6 @@ class Guide:
     def loss(self, fake: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # scalar, without the weight
         "How little the classifier finds the asked classes (N,) in generated images (N, C, H, W)."
         return guidance_loss(self.clf(fake), self.classes[y])
-    def add(self, loss: torch.Tensor, fake: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, dict]:
-        "The generator's loss with guidance, and what the log says of it."
-        guidance = self.loss(fake, y)
-        return loss + self.weight * guidance, {"guidance": guidance.detach()}
 
 # %% ../../nbs/400_training.objectives.ipynb #2ed17e6d
 class Players(Objective):
@@ -145,6 +141,9 @@ class Game(GameInputs):
     def before(self) -> None:
         "The critic's head start; its updates have negative numbers, so that no batch is drawn twice."
         for i in range(0 if self.begun else self.cfg.critic_first): self.critic_update(-1 - i)
+    def gen_terms(self, fake: torch.Tensor, inputs: dict) -> dict[str, tuple[float, torch.Tensor]]:
+        "Weight and value of what a family adds to the generator's adversarial loss, by name."
+        return {}
     def update_critic(self, step: int, i: int) -> dict:
         return self.critic_update(step * self.cfg.critic_steps + i)
     def critic_update(self, k: int) -> dict[str, torch.Tensor]:
@@ -158,8 +157,11 @@ class Game(GameInputs):
     def step_gen(self, inputs: dict) -> dict[str, torch.Tensor]:
         self.critic.requires_grad_(False)       # its gradients are not needed here
         fake = self.generate(inputs)
-        loss = self.gen_loss(fake, inputs)
-        total, numbers = self.guide.add(loss, fake, inputs["y"]) if self.guide else (loss, {})
+        loss = total = self.gen_loss(fake, inputs)
+        terms = self.gen_terms(fake, inputs)
+        if self.guide: terms["guidance"] = self.guide.weight, self.guide.loss(fake, inputs["y"])
+        for weight, term in terms.values(): total = total + weight * term
         grad = step_optimizer(self.optimizers["gen"], total)
         self.critic.requires_grad_(True)
+        numbers = {name: term.detach() for name, (_, term) in terms.items()}
         return {"loss_gen": loss.detach(), **numbers, "grad_gen": grad}

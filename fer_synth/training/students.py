@@ -20,11 +20,11 @@ from ..records import StepFolder
 from ..runtime import derive, rng
 from ..settings import UserError, closest
 from .classifier import Schedule, train_classifier
-from .transforms import MIXES, TrivialAugment, draw_mix
+from .transforms import CLASSIC, MIXES, TrivialAugment, draw_mix
 
 # %% ../../nbs/450_training.students.ipynb #da905aa5
 CHOICES = {
-    "transform": ("none", "mirror_shift", "trivial", "mixup", "cutmix"),
+    "transform": ("none", "mirror_shift", "mirror", "shift", *CLASSIC, "trivial", "mixup", "cutmix"),
     "balance": ("as_is", "repeated", "weights"),
     "schedule": ("mixed", "ramp", "pretrain", "separate_norms", "weighted"),
 }
@@ -72,7 +72,8 @@ def class_weights(
     return np.where(occurs, 1 / (occurs.sum() * np.where(occurs, frequency, 1)), 0)
 
 # %% ../../nbs/450_training.students.ipynb #7f2b9c28
-TRANSFORMS = {"mirror_shift": MirrorAndShift(True, 3), "trivial": TrivialAugment()}
+TRANSFORMS = {"mirror_shift": MirrorAndShift(True, 3), "mirror": MirrorAndShift(True, 0),
+              "shift": MirrorAndShift(False, 3), **CLASSIC, "trivial": TrivialAugment()}
 
 # %% ../../nbs/450_training.students.ipynb #7be41fbb
 class StudentBatches(Batches):

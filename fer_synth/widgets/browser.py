@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from ..class_names import html_text
 from ..config import UserError
+from ..families.known import get_family
 from ..models.blocks import latents_of
 from .browser_parts import (Card, DecideBar, FilterBar, Grid, PageBar, SideBySide, in_rows,
                                              page_picture)
@@ -93,6 +94,9 @@ def origin_of(
     if not maker: raise UserError(why)
     if table.seed[row] < 0:
         raise UserError(f"The latent seed of #{table.ids[row]} is unknown, so it cannot be made again.")
+    family = maker.run.cfg.gan.family
+    if not get_family(family).latent:
+        raise UserError(f"The images of '{family}' do not begin with a latent code, which a morph needs.")
     gen, own = maker.origin(table.generator[row], int(table.intended[row]))
     return gen, own, latents_of([table.seed[row]], gen.z, maker.device)
 
