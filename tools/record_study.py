@@ -26,6 +26,8 @@ def record(study: dict) -> dict:
     found = {name: value for name, value in study.items() if name not in LEFT_OUT}
     audit = found["memorisation"]
     found["memorisation"] = {name: value for name, value in audit.items() if name not in PICTURES}
+    found["made"] = {name: value for name, value in found["made"].items() if name != "command"}
+    found["source"] = Path(found["source"]).name
     return rounded({"version": 1, **found})
 
 
