@@ -179,6 +179,9 @@ class CaptionConfig(CganConfig):
     projected: bool = False  # a second critic on the feature maps of the first judge (projected GAN)
     mirror: bool = False  # show the critic mirrored images too; captions know left and right
     words: int = setting(255, POSITIVE, part="generator")  # at most so many different words
+    def problem(self) -> str:
+        if not self.projected: return ""
+        return "gan.projected is on, but the second critic knows classes, not captions; leave it off."
 
 # %% ../nbs/010_family_settings.ipynb #1b2c3d11
 FAMILY_SETTINGS: dict[str, type[GanConfig]] = {

@@ -16,7 +16,9 @@ pytest.importorskip("accelerate", reason="Hugging Face Accelerate is not install
 
 WORKER = """
 import sys, numpy as np, torch
-from dataclasses import fields
+from dataclasses import fields, replace
+from fer_synth.data.images import ImageSet
+from fer_synth.data.training_set import TrainingSources
 from fer_synth.family_settings import FAMILY_SETTINGS
 from fer_synth.data.batches import Batches, MirrorAndShift
 from fer_synth.families.known import FAMILIES, make_critic, make_generator
@@ -29,7 +31,12 @@ torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
 join_processes("cpu")
 rank, n = rank_and_size()
-images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.uint8)
+images = np.random.default_rng(0).integers(0, 256, (60, 1, 16, 16)).astype(np.uint8)
+labels = np.arange(60) % 3
+split = ["train"] * 54 + ["val"] * 3 + ["test"] * 3
+told = ImageSet.from_arrays(images, labels, split=split, size=16)
+sources = TrainingSources(replace(told, captions=tuple(f"image of class {c}" for c in told.labels)))
+images, labels = images[:40], labels[:40]
 with seeded(0, "judge"): judge = SimpleCNN(3, 16)
 for family in sys.argv[2:]:
     kind = FAMILY_SETTINGS[family]
@@ -37,9 +44,10 @@ for family in sys.argv[2:]:
     wanted = dict(z=8, gen_width=8, critic_width=8, batch=12, critic_steps=2, penalty_every=2,
                   augment="adaptive", projected=True)
     cfg = kind(**{name: value for name, value in wanted.items() if name in own})
+    if cfg.problem(): cfg = replace(cfg, projected=False)
     gen, critic = make_generator(cfg, 3, 16, 1, 0), make_critic(cfg, 3, 16, 1, 0)
-    batches = Batches(images, np.arange(40) % 3, 12, 0, "gan", transform=MirrorAndShift(), even=True)
-    game = FAMILIES[family](cfg, gen, critic, batches, 0, "cpu", judge=judge)
+    batches = Batches(images, labels, 12, 0, "gan", transform=MirrorAndShift(), even=True)
+    game = FAMILIES[family](cfg, gen, critic, batches, 0, "cpu", judge=judge, sources=sources)
     # By default Adam makes a whole step of a gradient that is rounding noise of either sign.
     for opt in game.optimizers.values():
         for group in opt.param_groups: group["eps"] = 1e-3

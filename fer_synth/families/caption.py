@@ -100,7 +100,8 @@ class CaptionGan(CGan):
         hashes = self.sources.draw_same(classes, seed)
         tokens = training_words(self.sources).encode(self.sources.captions(hashes))
         found = {"x": to_float(torch.as_tensor(self.sources.take(hashes))), "y": torch.as_tensor(classes),
-                 "tokens": torch.as_tensor(tokens), "z": sample_latents(n, self.gen.z, random)}
+                 "tokens": torch.as_tensor(tokens), "wrong_tokens": torch.as_tensor(np.roll(tokens, 1, 0)),
+                 "z": sample_latents(n, self.gen.z, random)}
         return found | super().more(role, n, random, penalty_step)
     def inputs(self, role: str, k: int, penalty_step: bool = False) -> dict[str, torch.Tensor]:
         return Game.inputs(self, role, k, penalty_step)     # without the images that `cgan` compares with
@@ -113,7 +114,7 @@ class CaptionGan(CGan):
         seen = torch.cat([real, fake]).requires_grad_(penalty_step)
         with arithmetic(self.bf16 and not penalty_step, self.device):
             logits = self.critic(seen, torch.cat([tokens, tokens])).float()
-            wrong_logits = self.critic(real, tokens.roll(1, 0)).float()
+            wrong_logits = self.critic(real, inputs["wrong_tokens"]).float()
         real_logits, fake_logits = logits.chunk(2)
         loss = self.loss.critic(real_logits, torch.cat([fake_logits, wrong_logits]))
         numbers = {"logit_gap": (real_logits.mean() - fake_logits.mean()).detach(),

@@ -11,6 +11,7 @@ from ..data.batches import to_float
 from ..family_settings import CycleganConfig
 from ..losses import GAME_LOSSES
 from ..models.samplers import OtherClassSampler
+from ..processes import shard, unshard
 from ..models.translators import PatchCritic, Translator
 from ..training.objectives import Game
 
@@ -89,7 +90,8 @@ class CycleGan(Game):
         with torch.no_grad(): fakes = {"there": self.generate(inputs), "back": self.gen.back(inputs["x"])}
         for way, real in reals.items():
             buffer, critic = self.modules[f"buffer_{way}"], getattr(self.critic, way)
-            fake = buffer(fakes[way], inputs[f"swap_{way}"], inputs[f"place_{way}"])
+            drawn = (fakes[way], inputs[f"swap_{way}"], inputs[f"place_{way}"])
+            fake = shard(buffer(*map(unshard, drawn)))      # every process keeps the whole buffer
             real_scores, fake_scores = critic.patches(real), critic.patches(fake)
             total = total + self.loss.critic(real_scores, fake_scores)
             gaps.append((real_scores.mean() - fake_scores.mean()).detach())
