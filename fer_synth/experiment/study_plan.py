@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HOW', 'NETWORK', 'subset_rows', 'rows_step', 'CellPlanner', 'cell_planner', 'Source', 'gan_steps', 'draw_step',
            'memorise_step', 'labels_step', 'student_schedule', 'student_settings', 'choose_step', 'student_step',
-           'Cell', 'students_of', 'answer_step', 'plan_study', 'study_text']
+           'teacher_steps', 'Cell', 'students_of', 'answer_step', 'plan_study', 'study_text']
 
 # %% ../../nbs/731_experiment.study_plan.ipynb #97dbbc82
 import hashlib, json
@@ -201,6 +201,17 @@ def student_step(
     title = f"student of '{name}'"
     return p.step(f"student-{name}{number}", "student", settings, inputs, title, work=settings["steps"])
 
+# %% ../../nbs/731_experiment.study_plan.ipynb #149f2e00
+def teacher_steps(
+    p: CellPlanner,
+    n: int,          # how many
+) -> list[Step]:
+    "The teachers of a cell; they differ in nothing but their seeds."
+    first = teacher_step(p)
+    more = [replace(first, name=f"{first.name}-{i}", settings={**first.settings, "number": i})
+            for i in range(1, n)]
+    return [first, *more]
+
 # %% ../../nbs/731_experiment.study_plan.ipynb #149f2efc
 @dataclass
 class Cell:
@@ -222,11 +233,8 @@ class Cell:
         return cell_planner(*given, family, guidance)
     @property
     def teachers(self) -> list[Step]:
-        "The teachers; they differ in nothing but their seeds."
-        first = teacher_step(self.planner())
-        more = [replace(first, name=f"{first.name}-{i}", settings={**first.settings, "number": i})
-                for i in range(1, self.cfg.teachers)]
-        return [self.add(step) for step in (first, *more)]
+        "The teachers."
+        return [self.add(step) for step in teacher_steps(self.planner(), self.cfg.teachers)]
     @property
     def judges(self) -> list[Step]:
         "The first judge and the teachers."
