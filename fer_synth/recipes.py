@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['FIVE_EMOTIONS', 'NEW_FAMILIES', 'RECIPES', 'wgan_gp_drawn32', 'wgan_gp_fer32', 'cgan_drawn32', 'cgan_fer32',
-           'vanilla_drawn32', 'tiny_wgan_gp', 'classifier_fer48', 'tiny_cgan', 'family_recipe', 'tiny_gan',
-           'get_recipe']
+           'vanilla_drawn32', 'tiny_wgan_gp', 'classifier_fer48', 'tiny_cgan', 'family_recipe_name', 'family_recipe',
+           'tiny_gan', 'get_recipe']
 
 # %% ../nbs/030_recipes.ipynb #4eb5bc10
 from dataclasses import replace
@@ -116,6 +116,11 @@ NEW_FAMILIES = {     # name: settings on drawn faces; on FER2013
     "caption": (CaptionConfig(steps=1500, later_steps=300, sample_every=100, measure_every=0), None),
 }
 
+# %% ../nbs/030_recipes.ipynb #03000044
+def family_recipe_name(family: str, data: str) -> str:
+    "What the recipe of a family on a data set is called; see `family_recipe`."
+    return f"tiny_{family}" if data == "tiny" else f"{family}_{data}"
+
 # %% ../nbs/030_recipes.ipynb #03000042
 def family_recipe(
     family: str,   # one of `NEW_FAMILIES`
@@ -125,8 +130,8 @@ def family_recipe(
     base = {"drawn32": cgan_drawn32, "fer32": cgan_fer32, "tiny": tiny_wgan_gp}[data]()
     drawn, fer = NEW_FAMILIES[family]
     gan = {"drawn32": drawn, "fer32": fer, "tiny": tiny_gan(drawn)}[data]
-    name = f"tiny_{family}" if data == "tiny" else f"{family}_{data}"
-    return replace(base, recipe=name, gan=gan, teacher=base.teacher)
+    name = family_recipe_name(family, data)
+    return replace(base, recipe=name, gan=gan)
 
 # %% ../nbs/030_recipes.ipynb #03000043
 def tiny_gan(gan):  # a family's settings -> the same
@@ -146,8 +151,7 @@ RECIPES = {recipe.__name__: recipe for recipe in (
 )}
 for _family, (_, _fer) in NEW_FAMILIES.items():
     for _data in ("drawn32", *(["fer32"] if _fer else []), "tiny"):
-        _recipe = partial(family_recipe, _family, _data)
-        RECIPES[_recipe().recipe] = _recipe
+        RECIPES[family_recipe_name(_family, _data)] = partial(family_recipe, _family, _data)
 
 # %% ../nbs/030_recipes.ipynb #443b91e3
 def get_recipe(name: str) -> RunConfig:

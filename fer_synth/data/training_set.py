@@ -79,6 +79,7 @@ class KnownSources:
     def __init__(self, images: ImageSet):
         self.images, self.labels = images, images.labels
         self.rows = {h: i for i, h in enumerate(images.hashes.tolist()) if images.split[i] == "train"}
+        self.order = np.array(sorted(self.rows.values()), np.int64)
 
     def numbered(self, classes: list[int]) -> "KnownSources":
         "The same sources, with classes numbered as a GAN of some classes does; -1 is none of them."
@@ -124,37 +125,35 @@ class TrainingSources(KnownSources):
     "The training images of a set, by hash, and random ones of them."
     def draw(
         self,
-        n: int,                  # how many
-        seed: int,               # decides which
-        but: int | None = None,  # a class to leave out, where there are others
-    ) -> np.ndarray:             # hashes, text (N,)
+        n: int,                   # how many
+        seed: int,                # decides which
+        but: int | None = None,   # a class to leave out, where there are others
+        only: int | None = None,  # the one class to take
+    ) -> np.ndarray:              # hashes, text (N,)
         "Random training images, with replacement."
-        rows = np.array(sorted(self.rows.values()))
-        others = rows[self.labels[rows] != but]
-        picked = np.random.default_rng(seed).choice(others if len(others) else rows, n)
+        labels = self.labels[self.order]
+        rows = self.order[labels == only if only is not None else labels != but]
+        if only is None and not len(rows): rows = self.order
+        picked = np.random.default_rng(seed).choice(rows, n)
         return self.images.hashes[picked]
 
-    def draw_same(
+    def draw_each(
         self,
         labels: np.ndarray,  # int64 (N,)
         seed: int,           # decides which
+        how: str,            # "only" or "but", see `draw`
     ) -> np.ndarray:         # hashes, text (N,)
-        "For each label a random training image of that class."
-        rows, found = np.array(sorted(self.rows.values())), np.empty(len(labels), self.images.hashes.dtype)
-        for c in np.unique(labels):
-            mine, random = labels == c, np.random.default_rng(derive(seed, "source", int(c)))
-            picked = random.choice(rows[self.labels[rows] == c], int(mine.sum()))
-            found[mine] = self.images.hashes[picked]
-        return found
-
-    def draw_others(
-        self,
-        labels: np.ndarray,  # int64 (N,)
-        seed: int,           # decides which
-    ) -> np.ndarray:         # hashes, text (N,)
-        "For each label a random training image of another class, where there are others."
+        "A random training image for each label."
         found = np.empty(len(labels), self.images.hashes.dtype)
         for c in np.unique(labels):
             mine = labels == c
-            found[mine] = self.draw(int(mine.sum()), derive(seed, "source", int(c)), but=int(c))
+            found[mine] = self.draw(int(mine.sum()), derive(seed, "source", int(c)), **{how: int(c)})
         return found
+
+    def draw_same(self, labels: np.ndarray, seed: int) -> np.ndarray:
+        "For each label a random training image of that class."
+        return self.draw_each(labels, seed, "only")
+
+    def draw_others(self, labels: np.ndarray, seed: int) -> np.ndarray:
+        "For each label a random training image of another class, where there are others."
+        return self.draw_each(labels, seed, "but")

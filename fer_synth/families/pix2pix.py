@@ -4,16 +4,15 @@
 __all__ = ['Restorer', 'PairCritic', 'PairSampler', 'Pix2Pix', 'psnr']
 
 # %% ../../nbs/510_families.pix2pix.ipynb #51000003
-import numpy as np, torch
+import torch
 from torch import nn
 from torch.nn import functional as F
 from ..data.batches import to_float
 from ..data.pairs import DRAWS, condition, pair_draws
 from ..family_settings import Pix2pixConfig
 from ..losses import GAME_LOSSES
-from ..models.samplers import Request, SourceSampler
+from ..models.samplers import Request, SameClassSampler
 from ..models.translators import PatchCritic, Translator
-from ..runtime import derive
 from ..training.objectives import Game
 
 # %% ../../nbs/510_families.pix2pix.ipynb #51000005
@@ -35,11 +34,8 @@ class PairCritic(PatchCritic):
     def __init__(self, width: int = 32, channels: int = 1): super().__init__(width, 2 * channels + 1)
 
 # %% ../../nbs/510_families.pix2pix.ipynb #51000009
-class PairSampler(SourceSampler):
+class PairSampler(SameClassSampler):
     "Takes something away from training images of the asked class, and lets the generator put it back."
-    def request(self, labels, seeds, choice: int = 0) -> Request:
-        labels, seeds = np.asarray(labels, np.int64), np.asarray(seeds, np.int64)
-        return Request(labels, seeds, self.sources.draw_same(labels, derive(choice, "sources")))
     def images(self, request: Request) -> torch.Tensor:
         x = to_float(torch.as_tensor(self.sources.take(request.sources)).to(self.device))
         return self.gen.restore(x, pair_draws(request.seeds, self.device))

@@ -11,7 +11,7 @@ from ..data.batches import to_float
 from ..family_settings import StyleTransferConfig
 from ..models.blocks import max_pool
 from ..models.classifier import SimpleCNN
-from ..models.samplers import Request, SourceSampler
+from ..models.samplers import Request, SameClassSampler
 from ..runtime import derive
 from ..settings import UserError
 from ..training.objectives import Game, Phase
@@ -73,11 +73,8 @@ class Stylist(nn.Module):
     def forward(self, content, style, strength=1.0): return self.decode(self.target(content, style, strength))
 
 # %% ../../nbs/530_families.style_transfer.ipynb #53000012
-class StyleSampler(SourceSampler):
+class StyleSampler(SameClassSampler):
     "Training images of the asked class with the texture of others of that class."
-    def request(self, labels, seeds, choice: int = 0) -> Request:
-        labels, seeds = np.asarray(labels, np.int64), np.asarray(seeds, np.int64)
-        return Request(labels, seeds, self.sources.draw_same(labels, derive(choice, "sources")))
     def images(self, request: Request) -> torch.Tensor:
         one_by_one = zip(request.labels, request.seeds)
         hashes = [self.sources.draw_same(np.array([c]), int(seed))[0] for c, seed in one_by_one]
