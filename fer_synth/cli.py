@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['Folder', 'File', 'Recipe', 'RunArgument', 'StudyArgument', 'NewFolder', 'ArmNames', 'StudyRecipe', 'SHORT',
            'COMMANDS', 'LIBRARIES', 'RunOptions', 'ExtendOptions', 'DataOptions', 'BaselineOptions', 'GenerateOptions',
-           'FolderOptions', 'ResumeOptions', 'MeasureOptions', 'TrainBestOptions', 'PredictOptions', 'ExportOptions',
-           'StudyOptions', 'adopt', 'expand', 'option_value', 'with_family', 'start_from', 'starting_config',
-           'starting_study', 'first_paragraph', 'option_names', 'unknown_option', 'parse', 'shortage',
-           'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'tell_study', 'do_study', 'do_demo',
-           'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure', 'do_train_best',
-           'do_predict', 'do_export', 'help_of', 'overview', 'dispatch', 'complain', 'explain', 'show_advice',
-           'plain_terminal', 'main']
+           'FolderOptions', 'ResumeOptions', 'MeasureOptions', 'TrainBestOptions', 'PublishOptions', 'PredictOptions',
+           'ExportOptions', 'StudyOptions', 'adopt', 'expand', 'option_value', 'with_family', 'start_from',
+           'starting_config', 'starting_study', 'first_paragraph', 'option_names', 'unknown_option', 'parse',
+           'shortage', 'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'tell_study', 'do_study',
+           'do_demo', 'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure', 'do_train_best',
+           'do_predict', 'do_export', 'do_publish', 'help_of', 'overview', 'dispatch', 'complain', 'explain',
+           'show_advice', 'plain_terminal', 'main']
 
 # %% ../nbs/990_cli.ipynb #46fc8963
 import contextlib, dataclasses, difflib, errno, io, logging, os, re, shlex, sys, warnings
@@ -114,9 +114,21 @@ class TrainBestOptions:
     "Options of `train-best`."
     study: StudyArgument  # folder of a study that has ended
     out: NewFolder  # folder to make
-    arm: str = ""  # which arm; by default the one that the study recommends
+    # which arm, or teacher: the strong classifier that gives soft labels; by default the recommended one
+    arm: str = ""
     onnx: bool = False  # write model.onnx, too
+    half: bool = False  # weights of half precision, half the bytes
     workers: int = 1  # processes on this machine for what the study has not trained
+
+# %% ../nbs/990_cli.ipynb #9900aa08
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions:
+    "Options of `publish`."
+    run: RunArgument  # folder of a run, or of a study that has ended
+    out: NewFolder  # folder to make
+    arm: str = ""  # of a study: whose generator; by default the best arm with generated images
+    n: int = 2000  # images that are measured and searched for copies of training images
+    licence: str = ""  # of the training images: a sentence for the card
 
 # %% ../nbs/990_cli.ipynb #9900aa03
 @dataclass(frozen=True, kw_only=True)
@@ -470,7 +482,8 @@ def do_train_best(args: list[str]) -> None:
     from fer_synth import best
     from fer_synth.experiment.studies import Executor
     by = Executor(options.workers)
-    print(f"Written: {best.train_best(options.study, options.out, options.arm, options.onnx, by)}")
+    folder = best.train_best(options.study, options.out, options.arm, options.onnx, options.half, by)
+    print(f"Written: {folder}")
 
 # %% ../nbs/990_cli.ipynb #9900aa06
 def do_predict(args: list[str]) -> None:
@@ -495,11 +508,22 @@ def do_export(args: list[str]) -> None:
     print((folder/"README.md").read_text())
     print(f"Written: {folder}")
 
+# %% ../nbs/990_cli.ipynb #9900aa09
+def do_publish(args: list[str]) -> None:
+    "Write a generator of a run or a study as a small folder, measured and searched for copies, with a card."
+    options = parse(PublishOptions, args, "publish")
+    from fer_synth import publish
+    known = {"arm": options.arm, "n": options.n, "licence": options.licence}
+    print(f"Written: {publish.publish(options.run, options.out, **known)}")
+    print(f"Look at {options.out}-nearest.png before you give it away: each generated image stands above the "
+          "training image that is nearest to it. Do not publish that picture.")
+
 # %% ../nbs/990_cli.ipynb #5e196702
 COMMANDS: dict[str, Callable] = {
     "demo": do_demo, "run": do_run, "resume": do_resume, "extend": do_extend, "data": do_data,
     "study": do_study, "baseline": do_baseline, "generate": do_generate, "measure": do_measure,
     "report": do_report, "train-best": do_train_best, "predict": do_predict, "export": do_export,
+    "publish": do_publish,
 }
 
 # %% ../nbs/990_cli.ipynb #32afb1f7

@@ -29,7 +29,7 @@ from .selection.pools import weights_hash
 from .selection.provenance import check_generated
 from .settings import UserError, closest
 from .steps import Step, up_to
-from .study_facts import best_of, read_study, uses
+from .study_facts import best_of, read_study, uses, without_folders
 from .training.classifier import Schedule, predict, train_classifier
 
 # %% ../nbs/836_export.ipynb #f0da0a42
@@ -243,7 +243,7 @@ def export_shared(
     more = {"folder": str(out), "soft": soft, "students": students}
     card = data_card(study, shared, name, audit, found, **more)
     write_shared(out, shared, card, audit, found, real=study.images.fingerprint(),
-                 study=record["command"])
+                 study=without_folders(record["command"]))
     return Path(out)
 
 # %% ../nbs/836_export.ipynb #f63d4a2c

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['pick_device', 'device_for_float64', 'tune_allocator', 'start', 'derive', 'rng', 'seeded', 'command_output',
            'cpu_name', 'gpu_name', 'git_commit', 'environment', 'peak_memory_gib', 'cache_folder', 'flatten_optimizer',
-           'restore_optimizer', 'save_tensors', 'load_tensors', 'progress', 'image_grid']
+           'restore_optimizer', 'save_tensors', 'load_tensors', 'half_precision', 'progress', 'image_grid']
 
 # %% ../nbs/040_runtime.ipynb #8a99bf2c
 import ctypes, hashlib, json, os, platform, resource, subprocess, sys
@@ -199,6 +199,12 @@ def load_tensors(
     except (SafetensorError, ValueError) as e:
         raise UserError(f"{path} is not a whole safetensors file ({e}); "
                         "delete it to start this stage again.") from None
+
+# %% ../nbs/040_runtime.ipynb #412a2e65
+def half_precision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    "The same tensors as float16; what is too large for that, and what is no float, stays as it is."
+    def fits(v: torch.Tensor) -> bool: return v.is_floating_point() and bool((v.abs() < 6e4).all())
+    return {k: v.half() if fits(v) else v for k, v in tensors.items()}
 
 # %% ../nbs/040_runtime.ipynb #34686049
 def progress(

@@ -1,21 +1,29 @@
 "What a study is good for afterwards: a classifier for use, in ONNX too, and images that can be shared."
 import csv
 import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_repository import ROOT
 
-from fer_synth import cli
+from fer_synth import cli, zoo
 from fer_synth.data.shared import SharedImages
 from fer_synth.evaluation.statistics import read_answers
 from fer_synth.experiment import runs, studies
 from fer_synth.experiment.results import Run
 from fer_synth.experiment.study_config import tiny_study
+from fer_synth.families.packaged import load_generator
 from fer_synth.models.packaged import load_classifier
 from fer_synth.recipes import get_recipe
+from fer_synth.selection.pools import Pool
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +154,63 @@ def test_a_study_without_generated_images_has_nothing_to_share(tmp_path, capsys)
     studies.run_study(cfg, tmp_path / "study", show=False)
     assert cli.main(["export", str(tmp_path / "study"), "--out", str(tmp_path / "x")]) == 2
     assert "no arm with generated images" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_a_generator_of_a_study_is_published(study):
+    out = study.parent / "generator"
+    assert cli.main(["publish", str(study), "--out", str(out), "--arm", "guided", "--n", "60"]) == 0
+    draw = studies.reopen_study(study, show=False).plan().of("draw")
+    guided = next(step for step in draw if step.seed == 0 and "guidance" in step.input("gan").settings["gan"])
+    model = load_generator(out)
+    assert model.facts.gan.guidance == 0.5
+    pool = Pool.load(study / "steps" / guided.folder / "pool.npz")
+    mine = pool.labels == 1
+    seeds = pool.seeds[mine][:5]
+    again = [model.draw(model.classes[1], 1, int(seed))[0] for seed in seeds]
+    assert abs(np.stack(again).astype(int) - pool.images[mine][:5]).max() <= 1     # half precision
+    card = (out / "README.md").read_text()
+    assert "fer-synth study" not in card or str(study.parent) not in card.split("## Use")[0]
+    assert json.loads((out / "measures.json").read_text())["memorisation"]["trusted"]
+    assert (study.parent / "generator-nearest.png").exists()
+
+
+def test_pretrained_models_are_small_and_have_cards():
+    names = zoo.pretrained_names()
+    assert {"cgan_fer32", "judge_fer32", "teacher_fer32"} <= set(names)
+    sizes = {name: sum(f.stat().st_size for f in (zoo.SHIPPED / name).iterdir()) for name in names}
+    assert max(sizes.values()) <= 4e6 and sum(sizes.values()) <= 14e6
+    for name in names:
+        card = zoo.pretrained_card(name)
+        assert card.startswith(f"# {name}\n") and "Limits" in card.title()
+        assert not re.search(r"/(work|tmp|home|root)/", card), name
+
+
+THREE_LINES = """
+import socket
+def refuse(*args, **more): raise OSError("no network here")
+socket.socket.connect = refuse
+from fer_synth import pretrained
+gan = pretrained("cgan_fer32")
+gan.grid(8).save("faces.png")
+import fer_synth
+print(fer_synth.__file__)
+"""
+
+
+def test_the_wheel_draws_faces_in_three_lines_without_network(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    offline = ["--no-index", "--no-deps"]
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", source], check=True)
+    built = [*pip, "wheel", *offline, "--no-build-isolation", "-w", tmp_path, source]
+    subprocess.run(built, check=True, cwd=tmp_path)
+    wheel = next(tmp_path.glob("fer_synth-*.whl"))
+    place = tmp_path / "site"
+    subprocess.run([*pip, "install", *offline, "--target", place, wheel], check=True)
+    own = {**os.environ, "PYTHONPATH": str(place)}
+    got = subprocess.run([sys.executable, "-c", THREE_LINES], cwd=tmp_path, env=own, text=True,
+                         capture_output=True)
+    assert got.returncode == 0, got.stderr
+    assert Path(got.stdout.strip()).is_relative_to(place)
+    faces = np.asarray(Image.open(tmp_path / "faces.png").convert("L"))
+    assert faces.shape[1] == 2 * (8 * 34 - 2) and faces.std() > 30

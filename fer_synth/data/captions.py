@@ -47,6 +47,12 @@ class Vocabulary:
         self.words = sorted({word for caption in captions for word in caption_words(caption)})
         self.numbers = {word: i + 1 for i, word in enumerate(self.words)}
         self.longest = max((len(caption_words(caption)) for caption in captions), default=0)
+    @classmethod
+    def of(cls, words, longest: int) -> "Vocabulary":
+        "A vocabulary that is known already: its words, and how many the longest caption has."
+        found = cls([" ".join(words)])
+        found.longest = longest
+        return found
     def encode(self, captions) -> np.ndarray:  # int64 (N, longest)
         "Word numbers; `UserError` for a word that was not learned, and for a caption that is too long."
         out = np.zeros((len(captions), self.longest), np.int64)

@@ -23,7 +23,7 @@ from ..data.reading import failure, range_of
 from ..data.sources import Item, read_bytes, sort_files
 from .classifier import make_classifier
 from ..records import new_folder
-from ..runtime import load_tensors, progress, save_tensors
+from ..runtime import half_precision, load_tensors, progress, save_tensors
 from ..settings import UserError, from_dict, to_dict
 
 # %% ../../nbs/275_models.packaged.ipynb #719f183d
@@ -71,11 +71,13 @@ def save_classifier(
     out,             # folder to make
     card: str = "",  # what people should know, as Markdown: README.md
     onnx: bool = False,  # write model.onnx, too
+    half: bool = False,  # weights of half precision: half the bytes
     **records,       # further JSON files, by name without ".json"
 ) -> Path:
     "Write a classifier's folder; `UserError` where it exists."
     with new_folder(out) as place:
-        save_tensors(place/"weights.safetensors", model.net.state_dict())
+        tensors = model.net.state_dict()
+        save_tensors(place/"weights.safetensors", half_precision(tensors) if half else tensors)
         for name, value in {"model": to_dict(model.facts), **records}.items():
             write_atomic(place/f"{name}.json", json.dumps(value, indent=2) + "\n")
         if card: write_atomic(place/"README.md", card)
