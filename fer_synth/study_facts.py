@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['EMPTY', 'ENDS', 'WORDS', 'ROLES', 'complete', 'read_study', 'without_folders', 'find', 'group', 'score', 'best_of',
-           'extra_of', 'uses', 'baselines', 'shown', 'standing', 'fitting', 'quoted', 'rows_words', 'gain_words',
-           'ranked_uses', 'rival_of', 'helping_sentence', 'fewer_rows_sentence', 'not_helping_sentence', 'study_answer',
-           'recommended', 'reason_for', 'scored_rows', 'chosen_note', 'key_numbers', 'unfinished', 'placebo_note',
-           'audit_failed', 'study_warnings', 'with_interval', 'brief', 'arms_table', 'scores_table', 'p_words',
-           'verdict_words', 'differences_table', 'hurt_table', 'convergence_table', 'rounds_sentences', 'share_words',
-           'beside_real', 'audit_sentences', 'closest_copies', 'label_sentences', 'label_table', 'measures_table',
-           'with_ends', 'counts_table', 'provenance_table', 'cost_sentence', 'costs_table', 'settings_table',
-           'made_table']
+           'extra_of', 'uses', 'baselines', 'shown', 'standing', 'fitting', 'plain_arms', 'quoted', 'rows_words',
+           'gain_words', 'ranked_uses', 'rival_of', 'helping_sentence', 'fewer_rows_sentence', 'not_helping_sentence',
+           'study_answer', 'recommended', 'reason_for', 'scored_rows', 'chosen_note', 'key_numbers', 'unfinished',
+           'placebo_note', 'audit_failed', 'study_warnings', 'with_interval', 'brief', 'arms_table', 'scores_table',
+           'p_words', 'verdict_words', 'differences_table', 'hurt_table', 'convergence_table', 'rounds_sentences',
+           'share_words', 'beside_real', 'audit_sentences', 'closest_copies', 'label_sentences', 'label_table',
+           'measures_table', 'with_ends', 'counts_table', 'provenance_table', 'cost_sentence', 'costs_table',
+           'settings_table', 'made_table']
 
 # %% ../nbs/822_study_facts.ipynb #8db9ce05
 import math, re
@@ -165,10 +165,17 @@ def fitting(*texts: str) -> str:
     "The first text that has no more words than the answer may have, else the last."
     return next((text for text in texts if len(text.split()) <= WORDS), texts[-1])
 
+# %% ../nbs/822_study_facts.ipynb #8d93d256
+def plain_arms(study: dict) -> dict[str, str]:  # arm -> text; all different
+    "The arms' names without the word that goes without saying: soft[confidence>=0.5]."
+    plain = {arm: arm.replace("[selector=", "[") for arm in study["arms"]}
+    return plain if len(set(plain.values())) == len(plain) else {arm: arm for arm in plain}
+
 # %% ../nbs/822_study_facts.ipynb #8d93d255
 def quoted(study: dict, arm: str) -> str:
     "An arm's name in a sentence, shortened where it is long."
-    return f"‘{short_names(study['arms'], 24).get(arm, arm)}’"
+    plain = plain_arms(study)
+    return f"‘{short_names(plain.values(), 24)[plain[arm]] if arm in plain else arm}’"
 
 # %% ../nbs/822_study_facts.ipynb #896d8440
 def rows_words(fraction: float) -> str:

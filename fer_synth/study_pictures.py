@@ -18,7 +18,7 @@ from .figures import NARROW, WIDE, png
 from .fonts import can_draw, key_html, set_apart
 from .plots import confusion_pair
 from .report_pictures import LIMIT, Picture, affordable, embedded
-from .study_facts import baselines, best_of, group, recommended, score, uses
+from .study_facts import baselines, best_of, group, plain_arms, recommended, score, uses
 
 # %% ../nbs/823_study_pictures.ipynb #4897effe
 def top_fraction(study: dict) -> float:
@@ -52,7 +52,7 @@ def numbered_arms(study: dict) -> dict[str, str]:  # arm -> "arm 3"; empty where
 def drawn_arms(study: dict, width: float) -> dict[str, str]:  # arm -> text; all different
     "What stands in a picture for each arm."
     numbers = numbered_arms(study)
-    drawn = {arm: numbers.get(arm, arm) for arm in study["arms"]}
+    drawn = {arm: numbers.get(arm, plain) for arm, plain in plain_arms(study).items()}
     short = short_names(drawn.values(), 24 if width > 6 else 15)
     return {arm: set_apart(short[text]) for arm, text in drawn.items()}
 
