@@ -24,7 +24,7 @@ from .export import arm_to_share, copies_words
 from .families.packaged import GeneratorFacts, PackagedGenerator, save_generator
 from .recipes import get_recipe
 from .records import check_new
-from .runtime import environment, image_grid, pick_device
+from .runtime import derive, environment, image_grid, pick_device
 from .settings import UserError
 from .steps import Step, Store
 from .study_facts import read_study, without_folders
@@ -101,8 +101,9 @@ def facts_of(origin: Origin) -> GeneratorFacts:
     found = GeneratorFacts(classes=tuple(job.classes[c] for c in classes), size=job.cfg.data.size,
                            channels=job.cfg.data.channels, gan=job.cfg.gan)
     if "captions" not in sampler.needs: return found
-    words = sampler.vocabulary
-    return replace(found, words=tuple(words.words), longest=words.longest)
+    words, sources = sampler.vocabulary, sampler.sources
+    example = sources.captions(sources.draw(1, derive(job.cfg.seed, "example")))[0]
+    return replace(found, words=tuple(words.words), longest=words.longest, example=example)
 
 # %% ../nbs/838_publish.ipynb #83800013
 def search_generator(origin: Origin, n: int) -> dict:
@@ -166,7 +167,7 @@ def use_of(model: PackagedGenerator) -> str:
     "The line of code that draws with a generator."
     if model.begins_with_images:
         return f'model.change(images, "{model.classes[0]}")     # images: uint8 (N, C, H, W)'
-    if model.facts.words: return f'model.sampler().say("{model.facts.words[0]}", 8)     # uint8 (8, C, H, W)'
+    if model.facts.words: return f'model.sampler().say("{model.facts.example}", 8)'
     return f'model.draw("{model.classes[0]}", n=16, seed=0)     # uint8 (16, C, H, W)'
 
 # %% ../nbs/838_publish.ipynb #83800016

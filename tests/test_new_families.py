@@ -15,7 +15,7 @@ from fer_synth.recipes import NEW_FAMILIES, get_recipe
 from fer_synth.selection.pools import Pool
 from fer_synth.settings import UserError
 from fer_synth.widgets.browser import ImageBrowser
-from fer_synth.widgets.change import CaptionBox, ClassChanger
+from fer_synth.widgets.change import CaptionBox, ClassChanger, StyleMixer
 
 FROM_IMAGES = ("stargan", "cyclegan", "pix2pix", "style_transfer")
 SAME_CLASS = ("pix2pix", "style_transfer")
@@ -104,6 +104,20 @@ def test_a_sentence_draws_images(finished):
     kept = box.shown.value
     box.text.value = "sad face, purple skin"
     assert "purple" in str(box.last_error) and box.shown.value == kept
+
+
+def test_two_images_are_mixed(finished):
+    family, path, _ = finished
+    if family != "style":
+        with pytest.raises(UserError, match="give one of 'style'"): StyleMixer(path)
+        return
+    mixer = StyleMixer(path)
+    shown = mixer.shown.value
+    mixer.seeds[1].value, mixer.labels[1].value = 7, "sad"
+    assert mixer.shown.value != shown and mixer.last_error is None
+    layout, texture, _ = mixer.parts()[0]
+    mixer.start.value = 0
+    assert np.array_equal(mixer.parts()[0][2], texture) and not np.array_equal(layout, texture)
 
 
 def test_the_browser_says_what_a_morph_needs(finished):

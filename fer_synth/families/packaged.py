@@ -34,6 +34,7 @@ class GeneratorFacts:
     gan: GanConfig = field(default_factory=WganGpConfig)   # of the family
     words: tuple[str, ...] = () # that a caption may hold, for a family that reads captions
     longest: int = 0            # words of the longest caption
+    example: str = ""           # a caption
     @property
     def vocabulary(self) -> Vocabulary: return Vocabulary.of(self.words, self.longest)
 
