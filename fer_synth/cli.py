@@ -2,14 +2,14 @@
 
 # %% auto #0
 __all__ = ['Folder', 'File', 'Recipe', 'RunArgument', 'StudyArgument', 'NewFolder', 'ArmNames', 'StudyRecipe', 'SHORT',
-           'COMMANDS', 'LIBRARIES', 'RunOptions', 'ExtendOptions', 'DataOptions', 'BaselineOptions', 'GenerateOptions',
-           'FolderOptions', 'ResumeOptions', 'MeasureOptions', 'TrainBestOptions', 'PublishOptions', 'PredictOptions',
-           'ExportOptions', 'StudyOptions', 'adopt', 'expand', 'option_value', 'with_family', 'start_from',
-           'starting_config', 'starting_study', 'first_paragraph', 'option_names', 'unknown_option', 'parse',
-           'shortage', 'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'tell_study', 'do_study',
-           'do_demo', 'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure', 'do_train_best',
-           'do_predict', 'do_export', 'do_publish', 'help_of', 'overview', 'dispatch', 'complain', 'explain',
-           'show_advice', 'plain_terminal', 'main']
+           'COMMANDS', 'LIBRARIES', 'RunOptions', 'ExtendOptions', 'SelectOptions', 'DataOptions', 'BaselineOptions',
+           'GenerateOptions', 'FolderOptions', 'ResumeOptions', 'MeasureOptions', 'TrainBestOptions', 'PublishOptions',
+           'PredictOptions', 'ExportOptions', 'StudyOptions', 'adopt', 'expand', 'option_value', 'with_family',
+           'start_from', 'starting_config', 'starting_study', 'first_paragraph', 'option_names', 'unknown_option',
+           'parse', 'shortage', 'how_to_continue', 'resumable', 'tell_report', 'do_run', 'do_extend', 'tell_study',
+           'do_study', 'do_demo', 'do_data', 'do_baseline', 'do_generate', 'do_report', 'do_resume', 'do_measure',
+           'do_train_best', 'do_predict', 'do_export', 'do_publish', 'do_select', 'newest_rule', 'help_of', 'overview',
+           'dispatch', 'complain', 'explain', 'show_advice', 'plain_terminal', 'main']
 
 # %% ../nbs/990_cli.ipynb #46fc8963
 import contextlib, dataclasses, difflib, errno, io, logging, os, re, shlex, sys, warnings
@@ -22,7 +22,8 @@ import tyro
 
 from .class_names import visible
 from . import __version__
-from .config import ClassifierConfig, DataConfig, RunConfig, check_config, load_config
+from .config import (ClassifierConfig, DataConfig, RunConfig, SelectionConfig, check_config,
+                              load_config)
 from .experiment.arms import ARMS, Arm
 from .experiment.study_config import STUDIES, StudyConfig, check_study, get_study, load_study
 from .family_settings import change_family
@@ -39,6 +40,8 @@ RunArgument = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(RunConfig):
     "Options of `run` and `demo`: every field of the config, where to start and where to write."
+    chosen: tyro.conf.Suppress[dict[str, SelectionConfig]] = field(default_factory=dict)
+    decided: tyro.conf.Suppress[tuple[str, ...]] = ()
     recipe: Recipe = "wgan_gp_drawn32"
     config: File = None  # start from this config.json, in the place of a recipe
     rule: File = None  # a selection rule, as the threshold tuner saves it
@@ -50,9 +53,20 @@ class RunOptions(RunConfig):
 @dataclass(frozen=True, kw_only=True)
 class ExtendOptions(RunConfig):
     "Options of `extend`: what the run shall be now; a field that is not given stays what it was."
+    chosen: tyro.conf.Suppress[dict[str, SelectionConfig]] = field(default_factory=dict)
+    decided: tyro.conf.Suppress[tuple[str, ...]] = ()
     run: RunArgument  # a run folder
     reuse: tuple[Path, ...] = ()  # other run folders whose finished steps may be taken over
     dry_run: bool = False  # print what would be computed, and do nothing
+
+# %% ../nbs/990_cli.ipynb #9900aa0a
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions:
+    "Options of `select`."
+    run: RunArgument  # a run folder
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    rule: File = None  # a rule, as the threshold tuner saves it
+    decisions: File = None  # as the image browser saves them; by default decisions.csv of the run folder
 
 # %% ../nbs/990_cli.ipynb #95ea6761
 @dataclass(frozen=True, kw_only=True)
@@ -518,12 +532,38 @@ def do_publish(args: list[str]) -> None:
     print(f"Look at {options.out}-nearest.png before you give it away: each generated image stands above the "
           "training image that is nearest to it. Do not publish that picture.")
 
+# %% ../nbs/990_cli.ipynb #9900aa0b
+def do_select(args: list[str]) -> None:
+    "Keep other images of a run's newest pool (another rule, a person's decisions) and compare again."
+    if {"-h", "--help"} & set(args): cfg, folder, round = get_recipe("wgan_gp_drawn32"), Path("RUN"), 1
+    elif not args or args[0].startswith("-"):
+        raise UserError("Say which run first, then the rule: fer-synth select RUN --selection.threshold 0.3")
+    else: cfg, folder, round = newest_rule(Path(args[0]))
+    from fer_synth.experiment.plan import selection_rule
+    default = SelectOptions(run=folder, selection=selection_rule(cfg, round))
+    options = parse(SelectOptions, args, "select", default=default)
+    from fer_synth.experiment import runs
+    with resumable(options.run):
+        path = runs.select(options.run, options.selection, options.rule, options.decisions)
+    tell_report(path, options.run)
+
+# %% ../nbs/990_cli.ipynb #9900aa0c
+def newest_rule(folder: Path) -> tuple:  # its config, its folder, the round whose pool is the newest
+    "A run that has a pool; `UserError` where it has none."
+    from fer_synth.experiment import runs
+    from fer_synth.records import RunFolder
+    run, cfg = RunFolder.open(folder)
+    step = runs.newest_pool(run)
+    if step is None:
+        raise UserError(f"{folder} holds no pool yet; continue it with: fer-synth resume {folder}")
+    return cfg, folder, step.settings["round"]
+
 # %% ../nbs/990_cli.ipynb #5e196702
 COMMANDS: dict[str, Callable] = {
     "demo": do_demo, "run": do_run, "resume": do_resume, "extend": do_extend, "data": do_data,
     "study": do_study, "baseline": do_baseline, "generate": do_generate, "measure": do_measure,
     "report": do_report, "train-best": do_train_best, "predict": do_predict, "export": do_export,
-    "publish": do_publish,
+    "publish": do_publish, "select": do_select,
 }
 
 # %% ../nbs/990_cli.ipynb #32afb1f7

@@ -137,6 +137,9 @@ class RunConfig:
     # the classifier that guides the GAN, trained where gan.guidance is above 0
     teacher: ClassifierConfig = field(default_factory=default_teacher)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    # what `select` changed, by round: the rule for this round's pool, and for the rounds after it
+    chosen: dict[str, SelectionConfig] = field(default_factory=dict)
+    decided: tuple[str, ...] = ()  # decisions of a person that count: "2:0a1b2c3d4e5f", round and hash
     slowed: tuple[str, ...] = ()  # what `resume --slower` changed: "gan-1@400*0.5"; not for setting by hand
     seed: int = setting(0, NOT_NEGATIVE)  # seed of everything but the data split
     # "auto", "cpu", "cuda", one of several GPUs as "cuda:1", or "mps" (the GPU of a Mac)
@@ -183,7 +186,7 @@ def check_config(
     if data.dedup == "near" and not data.drop_leaks:
         raise UserError("data.dedup is 'near' but data.drop_leaks is false, so copies would stay; "
                         "change one of them.")
-    check_thresholds(cfg.selection)
+    for rule in (cfg.selection, *cfg.chosen.values()): check_thresholds(rule)
     if type(gan) is not family_settings(gan.family):
         raise UserError(f"gan.family is '{gan.family}', but these are the settings of {type(gan).__name__}; "
                         "take the settings of that family.")

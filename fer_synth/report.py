@@ -180,6 +180,7 @@ SELECTION = """
 {% endcall %}
 {% call section("From the pool to the training set") %}
 {{ figure(figures["pool-funnel"]) }}
+{% for sentence in facts.person_sentences(r) %}<p>{{ sentence }}</p>{% endfor %}
 {% if not last %}<p>In the last round no class was left short.</p>{% endif %}
 {{ warning("Warnings and advice", last) }}
 {% if earlier %}

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['MEANINGS', 'WAYS', 'accuracy_number', 'f1_numbers', 'key_numbers', 'counts_table', 'some_names', 'near_facts',
-           'source_sentences', 'data_facts', 'quality_table', 'measured_by', 'warnings_by_round', 'with_interval',
-           'scores_table', 'differences_table', 'splits_table', 'arms_table', 'steps_taken', 'settings_table',
-           'changed', 'times_table', 'environment_table', 'taken_over']
+           'source_sentences', 'data_facts', 'quality_table', 'measured_by', 'warnings_by_round', 'person_sentences',
+           'with_interval', 'scores_table', 'differences_table', 'splits_table', 'arms_table', 'steps_taken',
+           'settings_table', 'changed', 'times_table', 'environment_table', 'taken_over']
 
 # %% ../nbs/780_report_facts.ipynb #0be97f24
 import json
@@ -13,6 +13,7 @@ from .config import RunConfig, diff_config, to_dict
 from .data.images import source_facts
 from .evaluation.compare import USES
 from .evaluation.degradations import blind_sentence
+from .experiment.plan import selection_rule
 from .recipes import RECIPES, get_recipe
 from .run_records import Records, compared_arms, reused_steps
 from .words import (
@@ -156,6 +157,18 @@ def warnings_by_round(r: Records) -> tuple[list, list]:  # of the last round, of
     now = f"Round {r.rounds[-1]['round']}:" if r.rounds else "-"
     return [w for w in warnings if w.startswith(now)], [w for w in warnings if not w.startswith(now)]
 
+# %% ../nbs/780_report_facts.ipynb #78000001
+def person_sentences(r: Records) -> list[str]:
+    "What a person changed after the rule, a sentence for each round."
+    found = []
+    for entry in r.rounds:
+        if "person" not in entry: continue
+        n = entry["person"]
+        found.append(f"In round {entry['round']} a person kept {n['kept']:,} {r.noun} that the rule had "
+                     f"dropped, dropped {n['dropped']:,} that it had kept, and changed the class of "
+                     f"{n['relabelled']:,}.")
+    return found
+
 # %% ../nbs/780_report_facts.ipynb #0ec8a94f
 def with_interval(entry: dict, metric: str, mean: float) -> str:
     "The mean of an arm's metric with its interval, in percent."
@@ -206,7 +219,8 @@ def splits_table(r: Records) -> Table:
 def arms_table(r: Records) -> Table:
     "What each arm learned from."
     counts = r.data["counts"]["train"]
-    level, n = r.cfg.selection.target or max(counts.values()), sum(counts.values())
+    rule = selection_rule(r.cfg, r.cfg.rounds.count)
+    level, n = rule.target or max(counts.values()), sum(counts.values())
     even = sum(max(0, level - v) for v in counts.values())
     what = r.noun
     kept, made = r.total("kept"), r.total("made")

@@ -11,7 +11,8 @@ from fer_synth.evaluation.compare import read_predictions
 from fer_synth.recipes import tiny_wgan_gp
 from fer_synth.selection.pools import read_selection
 from fer_synth.selection.rules import SelectionRule
-from fer_synth.widgets.browser_state import BrowserState, Decisions, decisions_of
+from fer_synth.selection.decisions import Decisions
+from fer_synth.widgets.browser_state import BrowserState, decisions_of
 from fer_synth.widgets.confusion_state import ConfusionState, read_decision
 from fer_synth.widgets.kit import from_run
 

@@ -13,9 +13,9 @@ from fer_synth.data.batches import to_uint8
 from fer_synth.families.vanilla import PlainGenerator
 from fer_synth.families.wgan_gp import Generator
 from fer_synth.models.blocks import AdaIN, latents_of
+from fer_synth.selection.decisions import Decisions
 from fer_synth.widgets.browser import Classes, ImageBrowser, Mixes, origin_of
-from fer_synth.widgets.browser_state import (BrowserState, Decisions, count_images, decisions_of,
-                                             take_decisions)
+from fer_synth.widgets.browser_state import BrowserState, count_images, decisions_of, take_decisions
 from fer_synth.widgets.kit import Candidates, from_arrays
 from fer_synth.widgets.sources import Neighbours, morph
 
@@ -39,6 +39,12 @@ def table(n, seed=0, size=8, channels=1, judged=True, rounds=2):
         round=rng.integers(1, rounds + 1, n),
         seed=rng.permutation(n) - 1,
         generator=rng.choice(["aa", "bb"], n))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch) -> None:
+    "Decisions stay out of the shared runs; test_select.py is about those that are kept."
+    monkeypatch.setattr("fer_synth.widgets.browser.decisions_home", lambda source: None)
 
 
 @pytest.fixture

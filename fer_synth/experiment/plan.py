@@ -2,15 +2,15 @@
 
 # %% auto #0
 __all__ = ['RATES', 'GUIDANCE', 'LEARNS_FROM', 'round_budget', 'Slowdown', 'gan_settings', 'has_warmup', 'Planner', 'judge_step',
-           'teacher_step', 'guide_of', 'yardstick_step', 'warmup_step', 'gan_step', 'pool_step', 'select_step',
-           'measure_step', 'soft_labels_step', 'student_step', 'compare_step', 'data_step', 'plan_run', 'taught_steps',
-           'plan_rounds']
+           'teacher_step', 'guide_of', 'yardstick_step', 'warmup_step', 'gan_step', 'selection_rule', 'drawing_rule',
+           'decisions_of_round', 'pool_step', 'select_step', 'measure_step', 'soft_labels_step', 'student_step',
+           'compare_step', 'data_step', 'plan_run', 'taught_steps', 'plan_rounds']
 
 # %% ../../nbs/730_experiment.plan.ipynb #71aa0002
 from dataclasses import dataclass
 import numpy as np
 from ..class_names import visible
-from ..config import RunConfig
+from ..config import RunConfig, SelectionConfig
 from ..data.images import ImageSet
 from .generators import Member, members
 from ..families.known import get_family
@@ -159,16 +159,36 @@ def gan_step(
     work = 0 if p.cfg.gan.minutes else steps
     return p.step(name, "gan", settings, before, title, group=f"gan-{round}", work=work)
 
+# %% ../../nbs/730_experiment.plan.ipynb #71aa0031
+def selection_rule(cfg: RunConfig, round: int) -> SelectionConfig:
+    "The rule by which a round's images are kept: the newest that was chosen for it or a round before it."
+    rounds = [int(name) for name in cfg.chosen if int(name) <= round]
+    return cfg.chosen[str(max(rounds))] if rounds else cfg.selection
+
+# %% ../../nbs/730_experiment.plan.ipynb #71aa0032
+def drawing_rule(cfg: RunConfig, round: int) -> SelectionConfig:
+    "The rule that was known when a round's pool was drawn."
+    return selection_rule(cfg, round - 1)
+
+# %% ../../nbs/730_experiment.plan.ipynb #71aa0033
+def decisions_of_round(cfg: RunConfig, round: int) -> str:  # "" where there are none
+    "The hash of the decisions of a person that count in a round."
+    entries = dict(entry.split(":") for entry in cfg.decided)
+    return entries.get(str(round), "")
+
 # %% ../../nbs/730_experiment.plan.ipynb #71aa0023
 def pool_step(p: Planner, round: int, gans: list[Step], judge: Step) -> Step:
     "Draw the candidates of a round, and let the judge look at them."
-    settings = {"round": round, "selection": result_fields(p.cfg.selection), "keep": p.cfg.gan.keep}
+    rule = result_fields(drawing_rule(p.cfg, round))
+    settings = {"round": round, "selection": rule, "keep": p.cfg.gan.keep}
     return p.step(f"pool-{round}", "pool", settings, [judge, *gans], f"pool of round {round}")
 
 # %% ../../nbs/730_experiment.plan.ipynb #71aa0024
 def select_step(p: Planner, round: int, pool: Step) -> Step:
     "Keep and drop the candidates of a round."
-    settings = {"round": round, "selection": result_fields(p.cfg.selection)}
+    settings = {"round": round, "selection": result_fields(selection_rule(p.cfg, round))}
+    told = decisions_of_round(p.cfg, round)
+    if told: settings["decisions"] = told
     return p.step(f"select-{round}", "select", settings, [pool], f"selection of round {round}",
                   group=f"pool-{round}")
 
@@ -202,7 +222,7 @@ def student_step(
 ) -> Step:
     "Train one classifier of the comparison."
     settings = {"arm": arm, "seed": seed, **p.classifier}
-    if arm == "balanced": settings["target"] = p.cfg.selection.target
+    if arm == "balanced": settings["target"] = selection_rule(p.cfg, p.cfg.rounds.count).target
     if arm.startswith("distilled"): settings["hard_share"] = p.cfg.compare.hard_share
     inputs = [known[kind] for kind in LEARNS_FROM.get(arm, ())]
     return p.step(f"student-{arm}-{seed}", "student", settings, inputs, f"student of '{arm}', seed {seed}",

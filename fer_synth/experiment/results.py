@@ -17,7 +17,7 @@ from ..data.load import load_images
 from ..data.training_set import TrainingSet, TrainingSources
 from ..evaluation.degradations import blind_sentence
 from .generators import Drawing, needs_sources, newest_drawings
-from .work import Job, trained_classifier, measure_generators
+from .work import Job, measure_generators, scores_of_candidates, trained_classifier
 from ..records import RunFolder
 from ..runtime import derive, start
 from ..selection.pools import Pool, weights_hash
@@ -135,11 +135,8 @@ def score_again(
     judge = run.judge(step.settings["round"] - 1, device)
     val_probs = predict(judge, val_images, device)
     scorer = make_scorer(score, judge, images, val_probs, derive(run.cfg.seed, "density"), device)
-    found = np.zeros(len(pool.labels))
-    for c in np.unique(pool.labels):
-        mine = pool.labels == c
-        found[mine] = scorer(pool.images[mine], pool.probs[mine], [c])[:, 0]
-    return {"score": found, "val_score": scorer(val_images, val_probs), "val_truth": val_truth}
+    val_score = scorer(val_images, val_probs)
+    return {"score": scores_of_candidates(scorer, pool), "val_score": val_score, "val_truth": val_truth}
 
 # %% ../../nbs/760_experiment.results.ipynb #6829319e
 def measure(

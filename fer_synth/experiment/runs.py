@@ -2,26 +2,28 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'prepare', 'record_data', 'private_folder', 'publish', 'copy_whole', 'withdraw', 'execute', 'complete',
-           'begin', 'run', 'dry_run', 'reopen', 'slow_down', 'resume', 'extend', 'baseline']
+           'begin', 'run', 'dry_run', 'reopen', 'slow_down', 'resume', 'extend', 'newest_pool', 'check_decisions',
+           'take_decisions', 'select', 'chosen_config', 'baseline']
 
 # %% ../../nbs/750_experiment.runs.ipynb #fee80efd
 import atexit, shutil, tempfile
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from ..config import RunConfig, check_config, save_config
+from ..config import RunConfig, SelectionConfig, check_config, save_config
 from ..data.load import load_images
 from ..data.images import ImageSet, source_lines
 from ..evaluation.compare import check_provenance
 from .generators import check_captions
-from .plan import Slowdown, has_warmup, plan_run
+from .plan import Slowdown, has_warmup, plan_run, selection_rule
 from .work import WORK, Job
 from ..families.known import get_family
 from ..models.features import VGGFeatures
 from ..processes import barrier, check_batch, join_processes, rank_and_size
 from ..records import RunFolder, StepFolder, default_folder, stop_on_interrupt
 from ..runtime import environment, start
-from ..selection.pools import read_selection, write_selection
+from ..selection.decisions import Decisions, decided_file, decisions_hash, of_round, rows_of
+from ..selection.pools import Pool, read_selection, write_selection
 from ..selection.rules import SelectionRule, thresholds
 from ..settings import UserError
 from ..steps import EXECUTORS, Paces, Step, Store, continue_from, plan_text, read_plan
@@ -210,12 +212,93 @@ def extend(
     "Change what a run is about and compute only what is new; the results equal those of a fresh run."
     check_config(cfg)
     folder, before = RunFolder.open(out)
+    if cfg.selection != before.selection: cfg = replace(cfg, chosen={})      # the new rule is for all rounds
     if cfg.data != before.data:
         raise UserError(f"{out} was begun with other settings of the data; images cannot be changed, "
                         "start a new run.")
+    if (folder/"decisions.csv").exists() and newest_pool(folder):
+        cfg = take_decisions(folder, cfg, Decisions.load(folder/"decisions.csv"), show)
     job = reopen(out, show, cfg, reuse)
     save_config(cfg, job.store.run/"config.json")
     return complete(job)
+
+# %% ../../nbs/750_experiment.runs.ipynb #75000002
+def newest_pool(folder: RunFolder) -> Step | None:
+    "The step of the last round whose pool is there."
+    if not (folder/"plan.json").exists(): return None
+    store = Store(folder)
+    done = [s for s in read_plan(folder).of("pool") if store.state(s) == "done"]
+    return done[-1] if done else None
+
+# %% ../../nbs/750_experiment.runs.ipynb #75000009
+def check_decisions(folder: RunFolder, pool_step: Step, mine: Decisions) -> None:
+    "`UserError` for decisions that are about other images than those of a pool."
+    pool = Pool.load(Store(folder).folder(pool_step)/"pool.npz")
+    round = pool_step.settings["round"]
+    find = {(0, f"{round}-{i}"): i for i in range(len(pool.labels))}
+    classes = read_plan(folder).of("data")[0].settings["classes"]
+    rows_of(mine, find, pool.seeds, pool.labels, classes)
+
+# %% ../../nbs/750_experiment.runs.ipynb #75000003
+def take_decisions(
+    folder: RunFolder,
+    cfg: RunConfig,
+    decisions: Decisions,
+    show: bool = True,     # say how many count
+) -> RunConfig:            # with an entry for the newest round; nothing is written into config.json
+    "Let a person's decisions about the newest pool count; a copy of them stays in the run folder."
+    pool_step = newest_pool(folder)
+    round = pool_step.settings["round"]
+    mine = of_round(decisions, round)
+    others = tuple(e for e in cfg.decided if not e.startswith(f"{round}:"))
+    aside = int(decisions.mine.sum()) - len(mine)
+    if show and aside: print(f"{aside} decisions are not about round {round} and are left aside.")
+    if not len(mine): return replace(cfg, decided=others)
+    check_decisions(folder, pool_step, mine)
+    told = decisions_hash(mine)
+    path = folder/decided_file(round, told)
+    path.parent.mkdir(exist_ok=True)
+    mine.save(path)
+    if show: print(f"{len(mine)} decisions of a person count in round {round}.")
+    return replace(cfg, decided=tuple(sorted((*others, f"{round}:{told}"))))
+
+# %% ../../nbs/750_experiment.runs.ipynb #75000004
+def select(
+    out,                # a run folder with a pool
+    selection: SelectionConfig | None = None,   # the rule; None: the one that the round has
+    rule=None,          # a `SelectionRule` or the path of its file, on top of that
+    decisions=None,     # a file of decisions; None: decisions.csv of the run folder, where it is there
+    show: bool = True,
+) -> Path:              # the same folder
+    "Keep other images of the newest pool, and compare again; no GAN of a finished run is trained."
+    folder, cfg = RunFolder.open(out)
+    if not newest_pool(folder):
+        raise UserError(f"{out} holds no pool yet; continue it with: fer-synth resume {out}")
+    round = newest_pool(folder).settings["round"]
+    cfg = check_config(chosen_config(folder, cfg, round, selection, rule))
+    path = Path(decisions) if decisions else folder/"decisions.csv"
+    if decisions or path.exists(): cfg = take_decisions(folder, cfg, Decisions.load(path), show)
+    job = reopen(out, show, cfg)
+    save_config(cfg, job.store.run/"config.json")
+    return complete(job)
+
+# %% ../../nbs/750_experiment.runs.ipynb #75000005
+def chosen_config(
+    folder: RunFolder,
+    cfg: RunConfig,
+    round: int,
+    selection: SelectionConfig | None,
+    rule,                                # as for `select`
+) -> RunConfig:
+    "The config of a run with another rule for a round."
+    wanted = selection or selection_rule(cfg, round)
+    if rule is not None:
+        if not isinstance(rule, SelectionRule): rule = SelectionRule.load(rule)
+        wanted = rule.apply(wanted, tuple(read_plan(folder).of("data")[0].settings["classes"]))
+    chosen = {name: value for name, value in cfg.chosen.items() if int(name) < round}
+    without = replace(cfg, chosen=chosen)
+    if wanted == selection_rule(without, round): return without
+    return replace(cfg, chosen={**chosen, str(round): wanted})
 
 # %% ../../nbs/750_experiment.runs.ipynb #5071d1ff
 def baseline(

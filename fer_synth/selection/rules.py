@@ -131,7 +131,7 @@ def summarise(
     classes,           # class names, K
 ) -> dict:             # class name -> real, quota, made, passed, kept, threshold, judge_agreement
     "What selection did to each class; `judge_agreement` is None where nothing was made."
-    labels, reasons, table = np.asarray(labels, np.int64), np.asarray(reasons, "U15"), {}
+    labels, reasons, table = np.asarray(labels, np.int64), np.asarray(reasons, str), {}
     for k, name in enumerate(classes):
         mine = labels == k
         table[name] = {

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['Strip', 'Near', 'origin_of', 'one_generator', 'Classes', 'Mixes', 'image_name', 'Morph', 'checkpoints_of',
-           'MakeImages', 'Files', 'Looking', 'Actions', 'Measures', 'Results', 'opened', 'folded', 'ImageBrowser']
+           'MakeImages', 'Files', 'decisions_home', 'Looking', 'Actions', 'Measures', 'Remembering', 'Results',
+           'opened', 'folded', 'ImageBrowser']
 
 # %% ../../nbs/880_widgets.browser.ipynb #5c90be27
 from contextlib import contextmanager
@@ -16,10 +17,11 @@ from ..families.known import get_family
 from ..models.blocks import latents_of
 from .browser_parts import (Card, DecideBar, FilterBar, Grid, PageBar, SideBySide, in_rows,
                                              page_picture)
-from .browser_state import (BrowserState, Decisions, Filters, add_images, decisions_of,
-                                             score_column, take_decisions)
+from ..selection.decisions import Decisions, of_source
+from .browser_state import (BrowserState, Filters, add_images, decisions_of, score_column,
+                                             take_decisions)
 from .kit import (Candidates, Panel, Throttle, Work, button, encode, enlarge, find_run,
-                                   labelled, name_options, picture_box, spoken_path)
+                                   labelled, name_options, picture_box, recorded_run, spoken_path)
 from .sources import (Maker, RealSource, mix_styles, morph, new_id, open_maker, remake,
                                        style_layers, under_each_class)
 
@@ -255,6 +257,13 @@ class Files:
         panel.press(self.save, lambda: panel.save(self.path.value))
         panel.press(self.load, lambda: panel.load(self.path.value))
 
+# %% ../../nbs/880_widgets.browser.ipynb #88000001
+def decisions_home(source) -> Path | None:  # None for arrays, and for the run that comes with the package
+    "The file of a run folder where decisions about its images are kept."
+    if source is None or isinstance(source, Candidates): return None
+    if Path(source).resolve() == recorded_run(): return None
+    return Path(source)/"decisions.csv"
+
 # %% ../../nbs/880_widgets.browser.ipynb #95c20fe7
 class Looking(Panel):
     "What an image browser shows: change filters, order, page and focus, draw again."
@@ -322,10 +331,13 @@ class Actions(Looking):
         "Move the focus."
         self.state.move(by)
         self.draw()
+    def decided(self) -> None:
+        "What follows a decision."
+        self.draw()
     def change(self, rows, **what) -> None:
         "Decide about images."
         self.state.ledger.change(rows, **what)
-        self.draw()
+        self.decided()
     def toggle(self, row: int) -> None:
         "Keep what is dropped, drop what is kept."
         self.change(row, kept=not self.state.ledger.kept[row])
@@ -335,7 +347,7 @@ class Actions(Looking):
     def clear(self) -> None:
         "Forget what was decided about the image in focus."
         self.state.ledger.clear(np.array([self.focus()]))
-        self.draw()
+        self.decided()
 
 # %% ../../nbs/880_widgets.browser.ipynb #c11996cd
 class Measures(Actions):
@@ -370,23 +382,58 @@ class Measures(Actions):
         self.draw()
         self.say("The distances are measured; the list is sorted by them.")
 
+# %% ../../nbs/880_widgets.browser.ipynb #88000002
+class Remembering(Measures):
+    "What was decided stays in the run folder: written at once, read back on opening."
+    @property
+    def decision(self) -> Decisions:
+        "What counts now for each image."
+        return decisions_of(self.state)
+    def take(self, decisions: Decisions) -> int:
+        "Put decisions into the state; returns how many images they are about."
+        for side, (maker, _) in enumerate(self.makers):
+            if maker is None: continue
+            for more in remake(decisions, self.state.table, maker, side): add_images(self.state, more, side)
+        return take_decisions(self.state, decisions)
+    def decided(self) -> None:
+        "Write down what was decided, and show it."
+        self.remember()
+        self.draw()
+    def remember(self) -> None:
+        "Write the decisions into the run folders; of one that cannot be written it is said once."
+        if not any(self.homes): return
+        decisions = self.decision
+        for side, home in enumerate(self.homes):
+            if home is None: continue
+            mine = of_source(decisions, "AB"[side])
+            try:
+                if len(mine) or home.exists(): mine.save(home)
+            except OSError as e:
+                self.homes[side] = None
+                self.say(f"{spoken_path(home)} cannot be written ({e.strerror}); "
+                         "save the decisions elsewhere.", error=True)
+    def recall(self) -> None:
+        "Read back what was decided before; undo ends where this browser was opened."
+        for side, home in enumerate(self.homes):
+            if home is None or not home.exists(): continue
+            found = Decisions.load(home)
+            n = self.take(Decisions({**found.columns, "source": np.full(len(found), "AB"[side])}))
+            if n: self.say(f"{n:,} decisions of a person were read from {spoken_path(home)}.")
+        self.state.ledger.done.clear()
+
 # %% ../../nbs/880_widgets.browser.ipynb #47a2ef4d
-class Results(Measures):
+class Results(Remembering):
     "Deciding for a page, and what a browser returns."
     def decide_page(self, action: str) -> None:
         "keep, drop, invert or clear every image of the page."
         ledger, rows = self.state.ledger, np.unique(self.state.shown[self.state.shown >= 0])
         if action == "clear": ledger.clear(rows)
         else: ledger.change(rows, kept=~ledger.kept[rows] if action == "invert" else action == "keep")
-        self.draw()
+        self.decided()
     def back(self, moved: bool, word: str) -> None:
         "Show what undo or redo did."
         if not moved: self.say(f"There is nothing to {word}.")
-        self.draw()
-    @property
-    def decision(self) -> Decisions:
-        "What counts now for each image."
-        return decisions_of(self.state)
+        self.decided()
     @property
     def candidates(self) -> Candidates:
         "The images of the first source, those made here included."
@@ -398,11 +445,8 @@ class Results(Measures):
         return path
     def load(self, path) -> None:
         "Bring decisions back; images that were made in a browser are made again where the run can."
-        decisions = Decisions.load(path)
-        for side, (maker, _) in enumerate(self.makers):
-            if maker is None: continue
-            for more in remake(decisions, self.state.table, maker, side): add_images(self.state, more, side)
-        n = take_decisions(self.state, decisions)
+        n = self.take(Decisions.load(path))
+        self.remember()
         self.again()
         self.say(f"{n:,} decisions of a person were read from {path}.")
     def picture(self) -> Image.Image:
@@ -459,8 +503,11 @@ class ImageBrowser(Results):
                             "Make new images": self.maker,
                             "Save and load": self.files})
         middle = widgets.HBox([self.grid.view, self.card.view])
+        self.homes = [decisions_home(source), decisions_home(other)]
         self.state.move(0)
         self.build(self.filters.view, self.pages.view, self.bar.view, middle, self.work.view, self.more)
+        self.guard(lambda _: self.recall())(None)
+        self.state.refresh()
         self.render()
     def render(self) -> None:
         "Show the state."

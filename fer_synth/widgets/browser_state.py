@@ -3,17 +3,17 @@
 # %% auto #0
 __all__ = ['invented_images', 'columns_of', 'score_column', 'row_numbers', 'ImageTable', 'source_table', 'Ledger', 'Filters',
            'passing', 'rank_rows', 'pair_rows', 'Pages', 'BrowserState', 'move_focus', 'add_images', 'count_images',
-           'Decisions', 'read_table', 'typed_columns', 'decisions_of', 'rows_of', 'take_decisions', 'apply_decisions']
+           'decisions_of', 'take_decisions']
 
 # %% ../../nbs/850_widgets.browser_state.ipynb #e00f0428
-import csv, io, threading
+import threading
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
-from ..config import UserError, closest, read_rows, write_atomic
+from ..config import UserError, closest
 from ..data.drawn import FIVE, draw_faces
-from ..selection.scores import score_pool
+from ..selection.decisions import Decisions, rows_of
 from .kit import Candidates, as_candidates, from_arrays
 
 # %% ../../nbs/850_widgets.browser_state.ipynb #300842ba
@@ -379,77 +379,6 @@ def count_images(
         mine=int(ledger.mine.sum()),
         stale=int((~passed[rows]).sum()))
 
-# %% ../../nbs/850_widgets.browser_state.ipynb #b709338f
-@dataclass
-class Decisions:
-    "Kept or dropped, and the class that counts, for each image; by the judge or by a person."
-    columns: dict  # name in `HEADER` -> array (N,)
-    HEADER = ("source", "id", "round", "seed", "generator", "intended", "label", "confidence", "decision",
-              "by", "reason", "judge")
-    WORDS = {"source": ("A", "B"), "decision": ("kept", "dropped"), "by": ("person", "judge")}
-    def __len__(self) -> int: return len(self.columns["id"])
-    @property
-    def kept(self) -> np.ndarray:
-        "Which images are kept, (N,) bool."
-        return self.columns["decision"] == "kept"
-    @property
-    def mine(self) -> np.ndarray:
-        "Which images a person decided about, (N,) bool."
-        return self.columns["by"] == "person"
-    def apply(self, table: Candidates, source: str = "A") -> Candidates:
-        "See `apply_decisions`."
-        return apply_decisions(self, table, source)
-    def save(self, path) -> Path:
-        "Write a CSV file."
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.HEADER)
-        confidence = ["" if np.isnan(v) else f"{v:.6f}" for v in self.columns["confidence"]]
-        columns = {**self.columns, "confidence": confidence}
-        writer.writerows(zip(*(np.asarray(columns[h]).tolist() for h in self.HEADER)))
-        return write_atomic(path, text.getvalue())
-    @classmethod
-    def load(cls, path) -> "Decisions":
-        "Read what `save` wrote; `UserError` names the file and what is wrong."
-        return cls(typed_columns(path, read_table(path, cls.HEADER), cls.WORDS))
-
-# %% ../../nbs/850_widgets.browser_state.ipynb #aff57ef6
-def read_table(
-    path,        # a CSV file
-    names,       # columns that it must have; others are left out
-) -> dict:       # name -> text (N,)
-    "Read a CSV file as columns of text; `UserError` names what is wrong."
-    advice = "give a file that the image browser saved."
-    header, *body = read_rows(path, advice) or [[]]
-    lacking = [name for name in names if name not in header]
-    if lacking: raise UserError(f"{path} lacks the column '{lacking[0]}'; {advice}")
-    for i, row in enumerate(body):
-        if len(row) != len(header):
-            raise UserError(f"{path}: row {i + 1} has {len(row)} cells, not {len(header)}; "
-                            "the file was damaged.")
-    columns = dict(zip(header, np.array(body, dtype=str).reshape(len(body), len(header)).T))
-    return {name: columns[name] for name in names}
-
-# %% ../../nbs/850_widgets.browser_state.ipynb #2f86d5b1
-def typed_columns(
-    path,            # the file, for the messages
-    columns: dict,   # name -> text (N,), as `read_table` gives them
-    words: dict,     # name -> the words that may stand in this column
-) -> dict:           # name -> array (N,)
-    "The columns of a file of decisions with their types; `UserError` names a value that cannot be."
-    for name, allowed in words.items():
-        wrong = np.flatnonzero(~np.isin(columns[name], allowed))
-        if len(wrong):
-            raise UserError(f"{path}: row {wrong[0] + 1} has '{columns[name][wrong[0]]}' as {name}; "
-                            f"it must be {' or '.join(allowed)}.")
-    confidence = np.where(columns["confidence"] == "", "nan", columns["confidence"])
-    typed = {**columns, "confidence": confidence}
-    for name, kind in {"round": np.int64, "seed": np.int64, "confidence": np.float64}.items():
-        try: typed[name] = typed[name].astype(kind)
-        except ValueError as e:
-            raise UserError(f"{path}: column '{name}' holds something that is not a number ({e}).") from None
-    return typed
-
 # %% ../../nbs/850_widgets.browser_state.ipynb #6decfaa7
 def decisions_of(
     state: BrowserState,
@@ -471,37 +400,6 @@ def decisions_of(
         reason=table.reason,
         judge=np.array(table.names)[table.side]))
 
-# %% ../../nbs/850_widgets.browser_state.ipynb #aa36342d
-def rows_of(
-    decisions: Decisions,
-    find: dict,       # (0 for source A or 1 for B, id) -> row number
-    seeds,            # latent seed of each row
-    intended,         # intended class of each row, a number
-    classes,          # class names
-) -> tuple:           # place in `decisions` of each decision by a person; row number and class number of each
-    "The rows that the decisions of a person are about; `UserError` when they belong to other images."
-    mine = np.flatnonzero(decisions.mine)
-    c = {name: v[mine] for name, v in decisions.columns.items()}
-    keys = [(int(source == "B"), name) for source, name in zip(c["source"].tolist(), c["id"].tolist())]
-    missing = [key for key in keys if key not in find]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of the {len(mine)} decisions are about images that are not in this table, "
-            f"the first about '{missing[0][1]}'; they were made on another run or on other arrays.")
-    rows, names = np.array([find[key] for key in keys], np.int64), np.array(classes, dtype=str)
-    other_seed = c["seed"] != np.asarray(seeds)[rows]
-    other_class = c["intended"] != names[np.asarray(intended)[rows]]
-    other = np.flatnonzero(other_seed | other_class)
-    if len(other):
-        raise UserError(f"Image '{c['id'][other[0]]}' has another seed or class in this table; "
-                        "the decisions are about another run.")
-    if len(set(keys)) < len(keys):
-        raise UserError("The decisions name an image twice; keep one row for each image.")
-    labels = c["label"].tolist()
-    odd = [name for name in labels if name not in classes]
-    if odd: raise UserError(f"Unknown class '{odd[0]}' among the decisions{closest(odd[0], classes)}")
-    return mine, rows, np.array([list(classes).index(name) for name in labels], np.int64)
-
 # %% ../../nbs/850_widgets.browser_state.ipynb #ebd23f95
 def take_decisions(
     state: BrowserState,
@@ -512,25 +410,3 @@ def take_decisions(
     mine, rows, labels = rows_of(decisions, table.find, table.seed, table.intended, table.classes)
     state.ledger.change(rows, decisions.kept[mine], labels)
     return len(rows)
-
-# %% ../../nbs/850_widgets.browser_state.ipynb #ecd47c90
-def apply_decisions(
-    decisions: Decisions,
-    table: Candidates,
-    source: str = "A",     # "A" or "B": which of the two sources of the browser this table is
-) -> Candidates:           # a new table: kept, intended class and reason as decided
-    "A table as the person decided."
-    here = decisions.columns["source"] == source
-    part = Decisions({name: v[here] for name, v in decisions.columns.items()})
-    find = {(int(source == "B"), name): row for row, name in enumerate(np.asarray(table.ids).tolist())}
-    mine, rows, labels = rows_of(part, find, table.seed, table.intended, table.classes)
-    kept, intended = np.array(table.kept, bool), table.intended.copy()
-    reason = np.array(table.reason, dtype=object)
-    kept[rows], intended[rows] = part.kept[mine], labels
-    reason[rows] = np.where(part.kept[mine], "kept by a person", "dropped by a person")
-    scores = {name: np.array(v, np.float64) for name, v in table.scores.items()}
-    moved = rows[labels != table.intended[rows]]
-    if table.probs is not None and len(moved) and np.isfinite(table.probs[moved]).all():
-        again = score_pool(np.asarray(table.probs)[moved], intended[moved])
-        for name in {"confidence", "margin"} & scores.keys(): scores[name][moved] = again[name]
-    return replace(table, kept=kept, intended=intended, reason=reason.astype(str), scores=scores)

@@ -21,7 +21,8 @@ from ..runtime import derive, pick_device
 from ..selection.pools import weights_hash
 from ..settings import UserError
 from ..training.classifier import predict
-from .browser_state import Decisions, ImageTable
+from ..selection.decisions import Decisions
+from .browser_state import ImageTable
 from .kit import Candidates, from_arrays, real_images
 
 # %% ../../nbs/860_widgets.sources.ipynb #1e7d3b13
