@@ -158,9 +158,10 @@ class PredictOptions:
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     "Options of `export`."
-    study: StudyArgument  # folder of a study that has ended
-    out: NewFolder  # folder to make
-    n: int = 50_000  # images
+    run: RunArgument  # a run, whose kept images are written; or a study that has ended, which draws new ones
+    out: NewFolder  # folder to make; of a run FILE.zip or FILE.npz, too
+    licence: str = ""  # of the training images: a sentence for the card of a run's images
+    n: int = 50_000  # of a study: images to draw
     soft: bool = True  # labels are the teacher's probabilities; else the class that was asked for
     arm: str = ""  # whose generators draw; by default the best arm with generated images
     students: int = 3  # classifiers of each kind that learn from the images alone, to measure them; 0: none
@@ -510,15 +511,22 @@ def do_predict(args: list[str]) -> None:
 
 # %% ../nbs/990_cli.ipynb #9900aa07
 def do_export(args: list[str]) -> None:
-    "Write generated images of a study with a teacher's probabilities: a data set that can be shared."
+    "Write the kept images of a run, or new ones of a study with a teacher's probabilities, to give away."
     options = parse(ExportOptions, args, "export")
+    from fer_synth.experiment import studies
+    if not studies.is_study(options.run):
+        from fer_synth import kept
+        for name in ("n", "arm", "soft", "students", "workers"):
+            if getattr(options, name) == getattr(ExportOptions, name): continue
+            raise UserError(f"--{name} is for studies; of a run the images are written that it has kept.")
+        return print(f"Written: {kept.export_kept(options.run, options.out, licence=options.licence)}")
     for name, least in (("n", 1), ("students", 0)):
         value = getattr(options, name)
         if value < least: raise UserError(f"--{name} is {value}; it must be {least} or more.")
     from fer_synth import export
     from fer_synth.experiment.studies import Executor
     how = {"n": options.n, "arm": options.arm, "soft": options.soft, "students": options.students}
-    folder = export.export_shared(options.study, options.out, **how, by=Executor(options.workers))
+    folder = export.export_shared(options.run, options.out, **how, by=Executor(options.workers))
     print((folder/"README.md").read_text())
     print(f"Written: {folder}")
 

@@ -4,10 +4,11 @@
 __all__ = ['MEANINGS', 'WAYS', 'accuracy_number', 'f1_numbers', 'key_numbers', 'counts_table', 'some_names', 'near_facts',
            'source_sentences', 'data_facts', 'quality_table', 'measured_by', 'warnings_by_round', 'person_sentences',
            'with_interval', 'scores_table', 'differences_table', 'splits_table', 'arms_table', 'steps_taken',
-           'settings_table', 'changed', 'times_table', 'environment_table', 'taken_over']
+           'settings_table', 'changed', 'command_of', 'times_table', 'environment_table', 'taken_over']
 
 # %% ../nbs/780_report_facts.ipynb #0be97f24
-import json
+import json, shlex
+from pathlib import Path
 from .class_names import short_names
 from .config import RunConfig, diff_config, to_dict
 from .data.images import source_facts
@@ -265,6 +266,21 @@ def changed(cfg: RunConfig) -> str:
     found = [f"{k} {b!r} (was {a!r})" for k, (a, b) in diff_config(get_recipe(cfg.recipe), cfg).items()]
     if not found: return f"The recipe {cfg.recipe}, unchanged."
     return f"Changed from the recipe {cfg.recipe}: {', '.join(found)}."
+
+# %% ../nbs/780_report_facts.ipynb #83800006
+def command_of(cfg: RunConfig) -> str:
+    "The command that makes a run again; files without their folders."
+    if cfg.recipe not in RECIPES: return "fer-synth run --config config.json"
+    def words(value) -> str:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return " ".join(shlex.quote(str(v)) for v in values)
+    changed = diff_config(get_recipe(cfg.recipe), cfg)
+    found = [f"fer-synth run --recipe {cfg.recipe}"]
+    for name, (_, value) in changed.items():
+        if name.split(".")[0] in ("chosen", "decided", "slowed"): continue      # of other commands
+        if name == "data.source": value = Path(value).name
+        found.append(f"--{name.replace('_', '-')} {words(value)}")
+    return " ".join(found)
 
 # %% ../nbs/780_report_facts.ipynb #5e0fa7d3
 def times_table(

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'COLUMNS', 'FEW_SEEDS', 'USE_WORDS', 'noun', 'pct', 'points', 'span', 'duration', 'metric_name', 'cell',
-           'Table', 'table', 'confusion_text', 'closing', 'unfinished_sentence', 'measure_cells', 'reference_rows',
-           'measures_table', 'verdict', 'claims', 'joint_verdict', 'changed_by', 'sentence', 'answer', 'difference',
-           'lost_recall', 'lost_recall_sentence', 'hints', 'next_study']
+           'Table', 'table', 'confusion_text', 'closing', 'unfinished_sentence', 'measure_cells', 'measures_markdown',
+           'reference_rows', 'measures_table', 'verdict', 'claims', 'joint_verdict', 'changed_by', 'sentence', 'answer',
+           'difference', 'lost_recall', 'lost_recall_sentence', 'hints', 'next_study']
 
 # %% ../nbs/710_words.ipynb #91b4c7e5
 import math, shlex
@@ -171,6 +171,16 @@ def measure_cells(
 ) -> tuple:          # a text for each of `COLUMNS`
     "The cells of one generator, or of its real reference."
     return tuple(cell(measures.get(m), "%" in title) for m, title in COLUMNS.items())
+
+# %% ../nbs/710_words.ipynb #71000001
+def measures_markdown(
+    measures: dict,  # name of a measure -> {"value", "low", "high", "real"}
+) -> str:
+    "The measures of one generator as a table, beside what real images score."
+    real = measure_cells({name: entry["real"] for name, entry in measures.items()})
+    own = measure_cells(measures)
+    rows = [f"| {title} | {a} | {b} |" for title, a, b in zip(COLUMNS.values(), own, real)]
+    return "\n".join(["| | generated | real |", "| --- | --- | --- |", *rows])
 
 # %% ../nbs/710_words.ipynb #f70b5c93
 def reference_rows(

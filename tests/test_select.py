@@ -1,13 +1,18 @@
 "From a look to an act: a person's decisions, or another rule, change a finished run without training a GAN."
+import csv
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from run_files import metrics
+from torch.utils.data import ConcatDataset, DataLoader
 
 from fer_synth import cli
+from fer_synth.data.load import load_images
 from fer_synth.experiment.plan import selection_rule
 from fer_synth.experiment.results import Run
+from fer_synth.kept import KeptImages
 from fer_synth.records import RunFolder
 from fer_synth.selection.decisions import Decisions
 from fer_synth.selection.pools import read_selection
@@ -138,3 +143,34 @@ def test_wrong_words_change_nothing(run, words, told, capsys):
     assert cli.main(["select", *(str(run) if w == "RUN" else w for w in words)]) == 2
     err = capsys.readouterr().err
     assert told in err and err.count("\n") == 1 and (run / "config.json").read_bytes() == before
+
+
+def test_kept_images_train_a_plain_loop_beside_real_ones(run):
+    drop_and_relabel(run)
+    assert cli.main(["select", str(run)]) == 0
+    kept, found = KeptImages(run, transform=lambda image: image.float() / 255), Run.open(run)
+    rows = read_selection(run / "selection.csv")
+    last = rows["round"] == 2
+    assert len(kept) == (last & (rows["decision"] == "kept")).sum()
+    assert "dropped by a person" in rows["reason"]
+    real = load_images(found.cfg.data)
+    images, labels = real.part("train")
+    mine = [(image, int(y)) for image, y in zip(torch.tensor(np.asarray(images)).float() / 255, labels)]
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(5))
+    for x, y in DataLoader(ConcatDataset([mine, kept]), batch_size=64, shuffle=True):
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+    assert net[1].weight.grad.abs().sum() > 0
+
+
+def test_export_writes_what_counts_and_refuses_what_is_for_studies(run, tmp_path, capsys):
+    ids = drop_and_relabel(run)
+    assert cli.main(["select", str(run)]) == 0
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "kept"), "--licence", "Anybody's."]) == 0
+    rows = list(csv.DictReader((tmp_path / "kept" / "images.csv").open()))
+    names = {row["id"]: row for row in rows}
+    assert not {*ids[:2]} & names.keys() and names[ids[2]]["class"] != names[ids[2]]["intended"]
+    assert names[ids[2]]["file"].startswith(names[ids[2]]["class"] + "/")
+    card = (tmp_path / "kept" / "README.md").read_text()
+    assert "Anybody's." in card and "for 1 of them another one that a person chose" in card
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "more"), "--n", "7"]) == 2
+    assert "--n is for studies" in capsys.readouterr().err and not (tmp_path / "more").exists()
