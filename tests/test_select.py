@@ -17,7 +17,8 @@ from fer_synth.records import RunFolder
 from fer_synth.selection.decisions import Decisions
 from fer_synth.selection.pools import read_selection
 from fer_synth.widgets.browser import ImageBrowser
-from fer_synth.widgets.kit import recorded_run
+from fer_synth.widgets.kit import recorded_copy, recorded_run
+from fer_synth.widgets.tuner import ThresholdTuner
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -174,3 +175,37 @@ def test_export_writes_what_counts_and_refuses_what_is_for_studies(run, tmp_path
     assert "Anybody's." in card and "for 1 of them another one that a person chose" in card
     assert cli.main(["export", str(run), "--out", str(tmp_path / "more"), "--n", "7"]) == 2
     assert "--n is for studies" in capsys.readouterr().err and not (tmp_path / "more").exists()
+
+
+def test_a_button_compares_with_the_tuned_rule(run):
+    tuner, was = ThresholdTuner(run), done(run)
+    tuner.state.move_all(0.22)
+    tuner.compare.start()
+    assert tuner.compare.wait(300) == 0 and tuner.status.value.count("Compared again") == 1
+    assert new_steps(run, was) == {"select-2", "student-augmented-0", "student-augmented-1", "compare"}
+    rule = selection_rule(RunFolder.open(run)[1], 2)
+    assert set(rule.class_thresholds.values()) == {0.22}
+    assert ThresholdTuner(run).decision.thresholds == tuner.decision.thresholds
+    tuner.state.go_to(1)
+    tuner.compare.button.click()
+    assert "choose round 2" in str(tuner.last_error)
+
+
+def test_buttons_that_cannot_work_say_why(run):
+    browser = ImageBrowser(run, threaded=False)
+    browser.files.compare.button.click()
+    assert "Nothing was decided yet" in str(browser.last_error)
+    fixed, arrays = ThresholdTuner(recorded_run()), ImageBrowser(browser.candidates, threaded=False)
+    assert fixed.compare.button.disabled and "recorded_copy" in fixed.compare.line.value
+    assert arrays.files.compare.button.disabled and "arrays" in arrays.files.compare.line.value
+
+
+def test_the_recorded_run_has_a_copy_that_can_be_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = recorded_copy()
+    browser = ImageBrowser(copy, threaded=False)
+    browser.change(np.arange(3), kept=~browser.state.ledger.kept[:3])
+    assert recorded_copy() == copy and len(Decisions.load(copy / "decisions.csv")) == 3
+    assert not ThresholdTuner(copy).compare.button.disabled
+    plan = Run.open(copy)
+    assert {plan.store.state(s) for s in plan.plan.of("gan")} == {"done"}

@@ -21,7 +21,8 @@ from fer_synth.experiment.plan import plan_run
 from fer_synth.recipes import tiny_cgan, tiny_wgan_gp
 from fer_synth.records import RunFolder, StepFolder, Stopped
 from fer_synth.settings import UserError
-from fer_synth.widgets.monitor import RUNNER, TrainingMonitor, resume_here, train_here
+from fer_synth.widgets.launch import RUNNER
+from fer_synth.widgets.monitor import TrainingMonitor, resume_here, train_here
 from fer_synth.widgets.monitor_state import MonitorState, Tail
 
 

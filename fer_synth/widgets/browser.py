@@ -22,6 +22,7 @@ from .browser_state import (BrowserState, Filters, add_images, decisions_of, sco
                                              take_decisions)
 from .kit import (Candidates, Panel, Throttle, Work, button, encode, enlarge, find_run,
                                    labelled, name_options, picture_box, recorded_run, spoken_path)
+from .launch import CompareButton
 from .sources import (Maker, RealSource, mix_styles, morph, new_id, open_maker, remake,
                                        style_layers, under_each_class)
 
@@ -250,12 +251,20 @@ class MakeImages:
 class Files:
     "Save the decisions, and bring them back."
     def __init__(self, panel):
+        self.panel = panel
         self.path = labelled(widgets.Text(value="decisions.csv"), "File", "330px", "fer-path")
         self.save = button("Save decisions", name="fer-save")
         self.load = button("Load decisions", name="fer-load")
-        self.view = in_rows(self.path, self.save, self.load)
+        home = panel.homes[0]
+        self.compare = CompareButton(panel, home and home.parent, "Compare with my decisions", self.decided)
+        self.view = widgets.VBox([in_rows(self.path, self.save, self.load), self.compare.view])
         panel.press(self.save, lambda: panel.save(self.path.value))
         panel.press(self.load, lambda: panel.load(self.path.value))
+    def decided(self) -> list[str]:  # options of `fer-synth select`: none
+        "`UserError` where nothing was decided; the decisions are in the run folder already."
+        if not self.panel.state.ledger.mine.any():
+            raise UserError("Nothing was decided yet; keep, drop or relabel an image first.")
+        return []
 
 # %% ../../nbs/880_widgets.browser.ipynb #88000001
 def decisions_home(source) -> Path | None:  # None for arrays, and for the run that comes with the package
@@ -490,6 +499,7 @@ class ImageBrowser(Results):
         self.classes = classes = self.state.table.classes
         self.real = RealSource(source, real, classes)
         self.makers = [open_maker(source), open_maker(other)]
+        self.homes = [decisions_home(source), decisions_home(other)]
         render = self.guard(lambda _: self.render())
         self.draw = Throttle(lambda: render(None))
         self.filters, self.pages, self.bar = FilterBar(self), PageBar(self, side), DecideBar(self)
@@ -503,7 +513,6 @@ class ImageBrowser(Results):
                             "Make new images": self.maker,
                             "Save and load": self.files})
         middle = widgets.HBox([self.grid.view, self.card.view])
-        self.homes = [decisions_home(source), decisions_home(other)]
         self.state.move(0)
         self.build(self.filters.view, self.pages.view, self.bar.view, middle, self.work.view, self.more)
         self.guard(lambda _: self.recall())(None)

@@ -5,10 +5,10 @@ __all__ = ['STYLE', 'WIDGETS_7', 'png_chunk', 'encode', 'enlarge', 'tile', 'Type
            'picture_box', 'call_later', 'Throttle', 'Shown', 'Panel', 'button', 'labelled', 'label_text',
            'give_tooltip', 'name_options', 'Cancelled', 'time_left', 'Work', 'Candidates', 'check_table', 'from_arrays',
            'runs_near', 'find_run', 'newest_run', 'spoken_path', 'from_run', 'as_candidates', 'real_images',
-           'recorded_run']
+           'recorded_run', 'recorded_copy']
 
 # %% ../../nbs/840_widgets.kit.ipynb #339e5fd4
-import asyncio, base64, io, itertools, os, re, shlex, struct, threading, time, zlib
+import asyncio, base64, io, itertools, os, re, shlex, shutil, struct, threading, time, zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..config import load_config
 from ..data.load import load_images
 from ..experiment.results import Run
 from ..fonts import BOLD, REGULAR, characters_of, fonts_for, key_html
+from ..records import new_folder
 from ..selection.pools import read_selection
 from ..selection.scores import score_pool
 from ..settings import UserError
@@ -516,3 +517,16 @@ def real_images(
 def recorded_run() -> Path:
     "The run folder that comes with the package: drawn faces, two rounds, three seeds."
     return Path(__file__).resolve().parent.parent / "recorded"
+
+# %% ../../nbs/840_widgets.kit.ipynb #35613377
+def recorded_copy(
+    folder="runs/recorded",  # made at the first call
+) -> Path:
+    "A copy of the recorded run that may be changed; its classifiers are trained again when they are needed."
+    folder = Path(folder)
+    if folder.exists(): return folder
+    with new_folder(folder) as place:
+        shutil.copytree(recorded_run(), place, dirs_exist_ok=True)
+        shutil.rmtree(place/"study", ignore_errors=True)
+        for step in (place/"steps").glob("student-*"): shutil.rmtree(step)     # without their weights
+    return folder

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['TABLE_STYLE', 'ACROSS', 'balance_bar', 'table_row', 'table_html', 'fit_slider', 'line_slider', 'control',
-           'TunerControls', 'TunerShown', 'TunerEvents', 'TunerWiring', 'TunerPictures', 'TunerDrawing', 'TunerPage',
-           'still_strips', 'tuner_picture', 'ThresholdTuner']
+           'rule_for_comparison', 'TunerControls', 'TunerShown', 'TunerEvents', 'TunerWiring', 'TunerPictures',
+           'TunerDrawing', 'TunerPage', 'still_strips', 'tuner_picture', 'ThresholdTuner']
 
 # %% ../../nbs/910_widgets.tuner.ipynb #59dc52b6
 from functools import partial
@@ -16,8 +16,10 @@ from ..figures import paste
 from ..fonts import keyed, labels
 from ..plots import BLUE
 from ..selection.rules import SelectionRule
+from ..settings import UserError
 from .kit import (Panel, Throttle, button, encode, font, give_tooltip, label_text, labelled,
                                    name_options, picture_box, spoken_path)
+from .launch import CompareButton
 from .tuner_charts import (CELL, EACH, HEIGHT, LEFT, PLACE, RIGHT, SHARP, WIDTH, Scale,
                                             balance_picture, chart, draw_line, image_strip, small_cells,
                                             small_sheet, table_picture, write)
@@ -119,6 +121,16 @@ def control(widget, text: str, name: str):
     "A control of the tuner: a widget with its label, in the width of the column."
     return labelled(widget, text, ACROSS, name)
 
+# %% ../../nbs/910_widgets.tuner.ipynb #2a1fd79c
+def rule_for_comparison(state: TunerState) -> list[str]:  # options of `fer-synth select`
+    "Save the rule in the run folder; `UserError` for a round that others were built on."
+    newest = state.known.rounds[-1]
+    if state.round != newest:
+        raise UserError(f"Later rounds learned from round {state.round}; choose round {newest}.")
+    path = state.known.source.folder/"tuned-rule.json"
+    state.rule.save(path)
+    return ["--rule", str(path)]
+
 # %% ../../nbs/910_widgets.tuner.ipynb #2a1fd79b
 class TunerControls(Panel):
     "The controls of the tuner over `self.state`."
@@ -148,13 +160,17 @@ class TunerControls(Panel):
         self.path = control(widgets.Text("rule.json"), "Rule file", "fer-path")
         self.save_button = button("Save the rule", name="fer-save")
         self.load_button = button("Load a rule", name="fer-load")
+        folder = state.known.source.folder
+        options = partial(rule_for_comparison, state)
+        self.compare = CompareButton(self, folder, "Compare with this rule", options)
     def column(self) -> widgets.VBox:
         "The controls, one below the other."
         heading = widgets.HTML("<b>Threshold</b>: what is at or above it passes")
         steps = widgets.HBox([self.take, self.undo, self.redo])
         file = widgets.HBox([self.save_button, self.load_button])
         parts = [self.score, self.round, self.shown, heading, self.everyone, widgets.HBox([self.set_all]),
-                 *self.sliders.values(), self.target, self.promise, steps, self.path, file, self.status]
+                 *self.sliders.values(), self.target, self.promise, steps, self.path, file,
+                 self.compare.button, self.compare.line, self.status]
         return widgets.VBox(parts, layout=widgets.Layout(flex="0 0 auto", width="284px"))
 
 # %% ../../nbs/910_widgets.tuner.ipynb #34e080bf

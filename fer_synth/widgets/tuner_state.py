@@ -10,9 +10,11 @@ __all__ = ['WORDS', 'MEASURED', 'FIRST', 'FEW', 'OF_RULE', 'HEADS', 'ask_judge',
 # %% ../../nbs/890_widgets.tuner_state.ipynb #83d0f6a2
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 import numpy as np
 from ..class_names import short_names
 from ..config import SCORES, SelectionConfig, UserError, closest
+from ..experiment.plan import selection_rule
 from ..experiment.results import Run
 from ..recipes import RECIPES
 from ..selection.pools import read_selection, read_validation
@@ -74,6 +76,7 @@ class Source:
     promise: float = 0.8       # precision that the search shall keep
     scored_by: str = "confidence"  # what `score` in a validation record is
     begin: str = "--recipe NAME"   # how a run like this one is begun, for `fer-synth run`
+    folder: Path | None = None # the run folder, where the candidates are of a run
 
 # %% ../../nbs/890_widgets.tuner_state.ipynb #6cfd8136
 def start_rule(
@@ -81,7 +84,7 @@ def start_rule(
     round: int,   # that was selected
 ) -> SelectionRule:
     "The rule that a run used in a round."
-    cfg = run.cfg.selection
+    cfg = selection_rule(run.cfg, round)
     used = run.store.folder(run.newest("select", round)).read_json("selection.json")["classes"]
     lines = {c: float(used[c]["threshold"]) for c in run.classes}
     return SelectionRule(score=cfg.score, thresholds=lines, target=cfg.target, prefer=cfg.prefer,
@@ -94,7 +97,7 @@ def run_source(
     "A run: candidates, validation, real counts and the rule that it used."
     folder = find_run(folder)
     table, run = from_run(folder), Run.open(folder)
-    cfg, recipe = run.cfg.selection, run.cfg.recipe
+    cfg, recipe = selection_rule(run.cfg, int(table.round.max())), run.cfg.recipe
     if cfg.score not in table.scores and cfg.score in ("view_consistency", "density"):
         column = read_selection(folder / "selection.csv").get(cfg.score)
         if column is not None: table.scores[cfg.score] = column
@@ -105,7 +108,8 @@ def run_source(
                   start=start_rule(run, int(table.round.max())),
                   promise=cfg.min_precision or 0.8,
                   scored_by=cfg.score,
-                  begin=f"--recipe {recipe}" if recipe in RECIPES else own_config)
+                  begin=f"--recipe {recipe}" if recipe in RECIPES else own_config,
+                  folder=folder)
 
 # %% ../../nbs/890_widgets.tuner_state.ipynb #7639045d
 def as_source(
