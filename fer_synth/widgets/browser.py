@@ -21,7 +21,8 @@ from ..selection.decisions import Decisions, of_source
 from .browser_state import (BrowserState, Filters, add_images, decisions_of, score_column,
                                              take_decisions)
 from .kit import (Candidates, Panel, Throttle, Work, button, encode, enlarge, find_run,
-                                   labelled, name_options, picture_box, recorded_run, spoken_path)
+                                   is_array, labelled, name_options, own_table, picture_box, recorded_run,
+                                   spoken_path)
 from .launch import CompareButton
 from .sources import (Maker, RealSource, mix_styles, morph, new_id, open_maker, remake,
                                        style_layers, under_each_class)
@@ -484,14 +485,17 @@ class ImageBrowser(Results):
     name, live_names = "browser", False
     def __init__(
         self,
-        source,                 # a run folder, or `Candidates` (see `from_arrays`)
-        other=None,             # a second one with the same classes, to compare
+        source,                 # a run folder, a table (see `from_arrays`), or images, (N, C, H, W) or alike
+        other=None,             # a second run or table with the same classes; with images, the class of each
         real=None,              # real training images, (images, labels) or `ImageSet`; None: those of the run
         per_page: int = 24,     # images on a page, at most 48
         side: int = 64,         # pixels of an image
         threaded: bool = True,  # False: long work is done before the call returns
+        probs=None,             # with images: a classifier's probabilities, (N, K)
+        classes=(),             # with images: names of the classes, where the labels are numbers
     ):
         super().__init__()
+        if is_array(source): source, other = own_table(other, source, probs, classes), None
         source, other = opened(source), opened(other)
         if not 1 <= per_page <= Grid.POOL:
             raise UserError(f"per_page is {per_page}; it must be between 1 and {Grid.POOL}.")

@@ -17,10 +17,10 @@ from .confusion_charts import (CORNER, NO_IMAGE, cell_width, draw_picture, recal
                                                 recall_size)
 from .confusion_state import (MATRICES, SPLIT_NAMES, ConfusionDecision, ConfusionState,
                                                Pictures, cell_sentence, image_lines, matrix_title,
-                                               matrix_words, note, open_source, order_sentence,
+                                               matrix_words, note, open_source, order_sentence, own_answers,
                                                recall_sentence, summary, verdict)
-from .kit import (Cancelled, Panel, Work, button, call_later, encode, enlarge, labelled,
-                                   name_options, picture_box)
+from .kit import (Cancelled, Panel, Work, button, call_later, encode, enlarge, is_array,
+                                   labelled, name_options, picture_box)
 
 # %% ../../nbs/940_widgets.confusion.ipynb #45a04e7d
 CSS = """<style>
@@ -470,13 +470,16 @@ class ConfusionExplorer(ConfusionStill):
     "Two arms and their difference side by side, the images in each cell, and the classes that lose recall."
     def __init__(
         self,
-        source,                # a run folder, `Predictions` (see `from_answers`), or a `ConfusionState`
+        source,                # a run folder, `Predictions`, a `ConfusionState`, or true classes (N,)
+        arms=None,             # with true classes: name of a classifier -> probabilities (N, K), or (S, N, K)
         images=None,           # see `Pictures`; None: those of the run
         n: int = 1000,         # bootstrap replicates
         page: int = 24,        # images on a page
         threaded: bool = True, # False: everything is computed before a call returns
+        classes=(),            # with true classes: names, where they are numbers
     ):
         super().__init__()
+        if is_array(source): source = own_answers(source, arms, classes)
         self.quiet = False       # whether the controls are being set, and not heard
         self.due = False         # whether a new still has been asked for
         self.declined = set()    # what was cancelled

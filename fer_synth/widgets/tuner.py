@@ -17,8 +17,8 @@ from ..fonts import keyed, labels
 from ..plots import BLUE
 from ..selection.rules import SelectionRule
 from ..settings import UserError
-from .kit import (Panel, Throttle, button, encode, font, give_tooltip, label_text, labelled,
-                                   name_options, picture_box, spoken_path)
+from .kit import (Panel, Throttle, button, encode, font, give_tooltip, is_array,
+                                   label_text, labelled, name_options, own_table, picture_box, spoken_path)
 from .launch import CompareButton
 from .tuner_charts import (CELL, EACH, HEIGHT, LEFT, PLACE, RIGHT, SHARP, WIDTH, Scale,
                                             balance_picture, chart, draw_line, image_strip, small_cells,
@@ -381,11 +381,15 @@ class ThresholdTuner(TunerPage):
     "Thresholds by slider; `decision` is the `SelectionRule`, `save` and `load` its file."
     def __init__(
         self,
-        source,            # a run folder, or `Candidates`
+        source,            # a run folder, a table (see `from_arrays`), or a classifier's probabilities (N, K)
+        labels=None,       # with probabilities: the class that each image was made for, (N,)
         validation=None,   # (probs, truth) of validation images; a run has its own
         real_counts=None,  # class name -> real training images; a run has its own
+        images=None,       # with probabilities: the images, where they are to be seen
+        classes=(),        # with probabilities: names of the classes, where the labels are numbers
     ):
         super().__init__()
+        if is_array(source): source = own_table(labels, images, source, classes)
         self.state = TunerState(as_source(source, validation, real_counts))
         self.classes = self.state.classes
         self.make_controls()
