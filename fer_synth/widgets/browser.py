@@ -511,10 +511,8 @@ class ImageBrowser(Results):
         self.cells = self.grid.cells
         self.sides, self.near, self.morph = SideBySide(self), Near(self), Morph(self)
         self.maker, self.files = MakeImages(self), Files(self)
-        self.more = folded({"Side by side": self.sides,
-                            "Closest real images": self.near,
-                            "Morph, classes, styles": self.morph,
-                            "Make new images": self.maker,
+        self.more = folded({"Side by side": self.sides, "Closest real images": self.near,
+                            "Morph, classes, styles": self.morph, "Make new images": self.maker,
                             "Save and load": self.files})
         middle = widgets.HBox([self.grid.view, self.card.view])
         self.state.move(0)

@@ -56,7 +56,7 @@ class CommandButton:
         why_not: str = "",    # why the button cannot work here; empty: it can
     ):
         self.panel, self.begin, self.ended = panel, begin, ended
-        self.process = self.thread = None
+        self.process = None
         self.button = button(title, why_not or tip, name=name)
         self.button.disabled = bool(why_not)
         self.line = widgets.Label(why_not)
@@ -86,9 +86,8 @@ class CommandButton:
         except Exception as e: self.panel.fail(e)
     def wait(self, timeout: float | None = None) -> int:
         "Wait for the end; the exit status."
-        self.process.wait(timeout)
         self.thread.join(timeout)
-        return self.process.returncode
+        return self.process.wait(timeout)
 
 # %% ../../nbs/845_widgets.launch.ipynb #84500009
 def why_no_comparison(folder) -> str:  # empty where it can be done
