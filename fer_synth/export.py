@@ -67,7 +67,7 @@ def draw_shared(
 # %% ../nbs/836_export.ipynb #74b35e43
 def shared_class(job: StudyJob, drawing: Drawing, c: int, n: int, seed: int) -> TrainingSet:
     "New images of one class."
-    images = [images for images, _, _ in class_images(drawing, c, n, derive(seed, "shared"))]
+    images = [images for images, _ in class_images(drawing, c, n, derive(seed, "shared"))]
     made = np.full(n, weights_hash(drawing.sampler.gen))
     return TrainingSet(np.concatenate(images), np.full(n, c), job.classes, origin=made)
 

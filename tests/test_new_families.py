@@ -11,8 +11,9 @@ from fer_synth import cli, report
 from fer_synth.data.load import load_images
 from fer_synth.experiment import results, runs
 from fer_synth.experiment.results import Run
+from fer_synth.models.samplers import Request
 from fer_synth.recipes import NEW_FAMILIES, get_recipe
-from fer_synth.selection.pools import Pool
+from fer_synth.selection.pools import Pool, read_selection
 from fer_synth.settings import UserError
 from fer_synth.widgets.browser import ImageBrowser
 from fer_synth.widgets.change import CaptionBox, ClassChanger, StyleMixer
@@ -75,6 +76,21 @@ def test_captions_are_asked_for_where_there_are_none(tmp_path):
     with pytest.raises(UserError, match="reads captions"):
         runs.run(replace(cfg, data=replace(cfg.data, source=str(tmp_path / "faces.npz"))), tmp_path / "run",
                  show=False)
+
+
+def test_a_pool_says_what_each_image_was_drawn_for(finished):
+    family, path, images = finished
+    pool, rows = Pool.load(run_files.pool(path, 1)), read_selection(path / "selection.csv")
+    if family != "caption":
+        assert pool.captions is None and "caption" not in rows
+        return
+    known = set(images.captions)
+    assert set(pool.captions.tolist()) <= known and rows["caption"].tolist() == pool.captions.tolist()
+    assert all(text.startswith(images.classes[c]) for text, c in zip(pool.captions, pool.labels))
+    seed, text = pool.seeds[3], str(pool.captions[3])
+    sampler = Run.open(path).drawings()[0].sampler
+    again = sampler.draw(Request(pool.labels[3:4], np.array([seed]), captions=(text,)))
+    np.testing.assert_array_equal(again[0], pool.images[3])      # seed and caption make it again
 
 
 def test_a_slider_changes_the_class(finished):

@@ -94,6 +94,7 @@ def generate(
     probs = predict(run.judge(device=device), images, device)
     rows = {"seed": request.seeds, "generator": [weights_hash(drawing.sampler.gen)] * n}
     if request.sources is not None: rows["source"] = request.sources
+    if request.captions is not None: rows["caption"] = request.texts()
     return write_images(Path(out), images, class_name, rows, probs, run.classes)
 
 # %% ../../nbs/760_experiment.results.ipynb #2b765064

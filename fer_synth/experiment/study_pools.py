@@ -98,21 +98,22 @@ def trained_teacher(
 
 # %% ../../nbs/741_experiment.study_pools.ipynb #b41fc02f
 def class_images(drawing: Drawing, c: int, n: int, seed: int, part: int = 256):
-    "Images of one class, some at a time: (images, seeds, hashes of the source images or None)."
+    "Images of one class, some at a time: (images, the request that they answer)."
     for start in range(0, n, part):
         seeds = [derive(seed, "pool", c, i) for i in range(start, min(start + part, n))]
         request = drawing.request(c, seeds, derive(seed, "pool", c, start))
-        yield drawing.sampler.draw(request), request.seeds, request.sources
+        yield drawing.sampler.draw(request), request
 
 # %% ../../nbs/741_experiment.study_pools.ipynb #dd60ec0d
 def draw_class(drawing: Drawing, c: int, n: int, seed: int, round: int, judge, device) -> Pool:
     "The pool of one class."
     parts, made = [], weights_hash(drawing.sampler.gen)
-    for images, seeds, sources in class_images(drawing, c, n, seed):
+    for images, request in class_images(drawing, c, n, seed):
         probs = predict(judge, images, device)
         names = np.full(len(images), made)
         labels = np.full(len(images), c)
-        parts.append(Pool(images, labels, np.asarray(seeds), probs, names, None, round, sources))
+        parts.append(Pool(images, labels, request.seeds, probs, names, None, round, request.sources,
+                          request.texts()))
     return Pool.join(parts)
 
 # %% ../../nbs/741_experiment.study_pools.ipynb #1f2f721b

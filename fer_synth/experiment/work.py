@@ -302,7 +302,7 @@ def make_class_pool(
         parts.append(Pool(
             images, np.full(len(seeds), c), request.seeds, probs,
             np.full(len(seeds), weights_hash(drawing.sampler.gen)),
-            None if scorer.name == "confidence" else score, round, request.sources))
+            None if scorer.name == "confidence" else score, round, request.sources, request.texts()))
         made, passed = made + len(seeds), passed + int(((score >= least) & ~blank(images)).sum())
     return Pool.join(parts)
 
@@ -418,7 +418,7 @@ def record_selection(
     moved = after.labels if (after.labels != pool.labels).any() else None
     round, generators = found["round"], pool.generators
     rows = selection_rows(round, pool.labels, pool.seeds, generators, scores, after.kept, after.reasons,
-                          job.classes, pool.sources, moved)
+                          job.classes, pool.sources, moved, pool.captions)
     np.save(folder/"kept.npy", after.kept)
     if moved is not None: np.save(folder/"labels.npy", moved)
     write_selection(folder/"selection.csv", rows, job.classes)

@@ -22,6 +22,9 @@ class Request:
     sources: np.ndarray | None = None    # text (N,): hashes of the source images
     captions: tuple[str, ...] | None = None  # N texts
     def __len__(self) -> int: return len(self.labels)
+    def texts(self) -> np.ndarray | None:  # text (N,)
+        "The captions as an array; None where there are none."
+        return None if self.captions is None else np.array(self.captions, dtype=str)
     def part(self, rows: slice) -> "Request":
         "Some of the rows."
         values = [getattr(self, f.name) for f in fields(self)]
