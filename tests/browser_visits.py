@@ -271,7 +271,8 @@ VISITS = {"inspect_images": inspect_images, "tune_thresholds": tune_thresholds, 
 
 def files(folder: Path) -> set[str]:
     found = (p for p in folder.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
-    return {p.relative_to(folder).as_posix() for p in found}
+    names = {p.relative_to(folder).as_posix() for p in found}
+    return {name for name in names if not name.startswith("runs/recorded")}     # the copy that may be changed
 
 
 def go(where, name: str) -> None:

@@ -370,6 +370,7 @@ def comments(kind) -> dict[str, str]:
     found = {}
     for base in reversed(kind.__mro__[:-1]):
         found |= {"--" + name.replace("_", "-"): text for name, text in field_comments(base).items()}
+    for name in cli.HIDDEN: found.pop(f"--{name}", None)
     for f in dataclasses.fields(kind):
         declared = [note.help for note in getattr(f.type, "__metadata__", ()) if getattr(note, "help", None)]
         if declared: found["--" + f.name.replace("_", "-")] = declared[0]
