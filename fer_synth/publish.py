@@ -91,10 +91,12 @@ def facts_of(origin: Origin) -> GeneratorFacts:
     return replace(found, words=tuple(words.words), longest=words.longest, example=example)
 
 # %% ../nbs/838_publish.ipynb #83800013
-def search_generator(origin: Origin, n: int) -> dict:
-    "Near-copies of training images among new images, beside real test images; as `memorisation` gives it."
+def search_generator(
+    origin: Origin,
+    drawn: np.ndarray,  # new images, uint8 (N, C, H, W)
+) -> dict:              # as `memorisation` gives it
+    "Near-copies of training images among new images, beside real test images."
     images, job = origin.job.images, origin.job
-    drawn, _ = fresh_images([origin.drawing], job.real.counts, n, job.cfg.seed, "publish")
     train, test = images.part("train")[0], images.part("test")[0]
     return memorisation(drawn, np.asarray(train), np.asarray(test), worst=24, seed=job.cfg.seed,
                         device=job.device)
@@ -170,11 +172,9 @@ def generator_card(
         copies=copies_words(audit))
 
 # %% ../nbs/838_publish.ipynb #83800018
-def nearest_picture(origin: Origin, audit: dict, n: int):  # PIL image
+def nearest_picture(origin: Origin, audit: dict, drawn: np.ndarray):  # PIL image
     "The pairs that the search found nearest: each generated image above its training image."
-    job = origin.job
-    drawn, _ = fresh_images([origin.drawing], job.real.counts, n, job.cfg.seed, "publish")
-    train = job.images.part("train")[0]
+    train = origin.job.images.part("train")[0]
     mine = np.stack([drawn[pair["image"]] for pair in audit["worst"]])
     theirs = np.stack([np.asarray(train[pair["train"]]) for pair in audit["worst"]])
     rows = [part[i:i + 8] for i in range(0, len(mine), 8) for part in (mine, theirs)]
@@ -196,10 +196,12 @@ def publish(
     origin = origin_of_study(path, arm, device) if is_study(path) else origin_of_run(path, device)
     model = PackagedGenerator(origin.drawing.sampler.gen, facts_of(origin), device)
     measured = measure_generators(origin.job, [origin.drawing], origin.yardstick, n)
-    audit = search_generator(origin, n)
+    job = origin.job
+    drawn, _ = fresh_images([origin.drawing], job.real.counts, n, job.cfg.seed, "publish")
+    audit = search_generator(origin, drawn)
     card = generator_card(origin, model, measured, audit, Path(out).name, licence)
     told = {name: value for name, value in audit.items() if name not in ("worst", "rows")}
     numbers = {"images": measured["images"], "measures": measured["measures"], "memorisation": told}
     save_generator(model, out, card, measures=numbers)
-    nearest_picture(origin, audit, n).save(f"{out}-nearest.png")
+    nearest_picture(origin, audit, drawn).save(f"{out}-nearest.png")
     return Path(out)

@@ -23,7 +23,7 @@ from ..processes import barrier, check_batch, join_processes, rank_and_size
 from ..records import RunFolder, StepFolder, default_folder, stop_on_interrupt
 from ..runtime import environment, start
 from ..selection.decisions import Decisions, decided_file, decisions_hash, of_round, rows_of
-from ..selection.pools import Pool, read_selection, write_selection
+from ..selection.pools import Pool, image_ids, read_selection, write_selection
 from ..selection.rules import SelectionRule, thresholds
 from ..settings import UserError
 from ..steps import EXECUTORS, Paces, Step, Store, continue_from, plan_text, read_plan
@@ -234,8 +234,8 @@ def newest_pool(folder: RunFolder) -> Step | None:
 def check_decisions(folder: RunFolder, pool_step: Step, mine: Decisions) -> None:
     "`UserError` for decisions that are about other images than those of a pool."
     pool = Pool.load(Store(folder).folder(pool_step)/"pool.npz")
-    round = pool_step.settings["round"]
-    find = {(0, f"{round}-{i}"): i for i in range(len(pool.labels))}
+    ids = image_ids(pool_step.settings["round"], len(pool.labels)).tolist()
+    find = {(0, name): row for row, name in enumerate(ids)}
     classes = read_plan(folder).of("data")[0].settings["classes"]
     rows_of(mine, find, pool.seeds, pool.labels, classes)
 
@@ -272,9 +272,10 @@ def select(
 ) -> Path:              # the same folder
     "Keep other images of the newest pool, and compare again; no GAN of a finished run is trained."
     folder, cfg = RunFolder.open(out)
-    if not newest_pool(folder):
+    pool_step = newest_pool(folder)
+    if pool_step is None:
         raise UserError(f"{out} holds no pool yet; continue it with: fer-synth resume {out}")
-    round = newest_pool(folder).settings["round"]
+    round = pool_step.settings["round"]
     cfg = check_config(chosen_config(folder, cfg, round, selection, rule))
     path = Path(decisions) if decisions else folder/"decisions.csv"
     if decisions or path.exists(): cfg = take_decisions(folder, cfg, Decisions.load(path), show)

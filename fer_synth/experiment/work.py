@@ -35,8 +35,8 @@ from ..processes import broadcast
 from ..records import StepFolder, load_trained
 from ..runtime import derive, image_grid, peak_memory_gib, progress
 from ..selection.decisions import Decided, Decisions, decide, decided_file
-from ..selection.pools import (Pool, read_validation, selection_rows, weights_hash, write_selection,
-                                       write_validation)
+from ..selection.pools import (Pool, image_ids, read_validation, selection_rows, weights_hash,
+                                       write_selection, write_validation)
 from ..selection.rules import (blank, precision_warnings, quotas, select, selection_warnings,
                                        summarise, threshold_curve, thresholds)
 from ..selection.scores import Scorer, class_scores, make_scorer, score_pool
@@ -377,7 +377,7 @@ def decided_by_person(
     round, told = step.settings["round"], step.settings.get("decisions", "")
     if not told: return Decided(kept, pool.labels, reasons, {})
     decisions = Decisions.load(job.store.run.path/decided_file(round, told))
-    ids = np.array([f"{round}-{i}" for i in range(len(pool.labels))])
+    ids = image_ids(round, len(pool.labels))
     return decide(decisions, ids, pool.seeds, pool.labels, kept, reasons, job.classes)
 
 # %% ../../nbs/740_experiment.work.ipynb #354a99e1

@@ -6,23 +6,22 @@
 __all__ = ['GeneratorFacts', 'given_sources', 'KnownGenerator', 'PackagedGenerator', 'save_generator', 'load_generator']
 
 # %% ../../nbs/575_families.packaged.ipynb #57500003
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from torch import nn
-from ..config import read_json, write_atomic
 from ..data.captions import Vocabulary
 from ..data.images import ImageSet
 from ..data.reading import content_hash
 from ..data.training_set import TrainingSources
 from .known import get_family, make_generator
 from ..family_settings import GanConfig, WganGpConfig
+from ..models.packaged import load_weights, read_facts, write_model
 from ..models.samplers import Request, Sampler
 from ..records import new_folder
-from ..runtime import half_precision, image_grid, load_tensors, save_tensors
-from ..settings import UserError, closest, from_dict, to_dict
+from ..runtime import image_grid
+from ..settings import UserError, closest
 
 # %% ../../nbs/575_families.packaged.ipynb #57500005
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +115,7 @@ def save_generator(
     **records,           # further JSON files, by name without ".json"
 ) -> Path:
     "Write a generator's folder; `UserError` where it exists. It appears when it is complete."
-    with new_folder(out) as place:
-        tensors = model.gen.state_dict()
-        save_tensors(place/"weights.safetensors", half_precision(tensors) if half else tensors)
-        for name, value in {"model": to_dict(model.facts), **records}.items():
-            write_atomic(place/f"{name}.json", json.dumps(value, indent=2) + "\n")
-        if card: write_atomic(place/"README.md", card)
+    with new_folder(out) as place: write_model(place, model.gen, model.facts, card, half, records)
     return Path(out)
 
 # %% ../../nbs/575_families.packaged.ipynb #57500012
@@ -131,13 +125,7 @@ def load_generator(
 ) -> PackagedGenerator:
     "A generator for use; `UserError` names what is missing or damaged."
     path, advice = Path(path), "give the folder that fer-synth publish has made."
-    if not (path/"model.json").is_file():
-        raise UserError(f"{path} is not the folder of a generator: it holds no model.json.")
-    try: facts = from_dict(GeneratorFacts, read_json(path/"model.json", advice))
-    except (UserError, TypeError) as e: raise UserError(f"{path/'model.json'}: {e}") from None
+    facts = read_facts(path, GeneratorFacts, "a generator", advice)
     gen = make_generator(facts.gan, len(facts.classes), facts.size, facts.channels, 0)
-    try: gen.load_state_dict(load_tensors(path/"weights.safetensors")[0])
-    except RuntimeError:
-        raise UserError(f"{path/'weights.safetensors'} holds another network than model.json says; "
-                        "copy the folder again.") from None
+    load_weights(gen, path)
     return PackagedGenerator(gen, facts, device)

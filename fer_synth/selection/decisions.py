@@ -116,6 +116,9 @@ def rows_of(
     if odd: raise UserError(f"Unknown class '{odd[0]}' among the decisions{closest(odd[0], classes)}")
     return mine, rows, np.array([list(classes).index(name) for name in labels], np.int64)
 
+# %% ../../nbs/622_selection.decisions.ipynb #62200010
+BY_A_PERSON = {True: "kept by a person", False: "dropped by a person"}
+
 # %% ../../nbs/622_selection.decisions.ipynb #ecd47c90
 def apply_decisions(
     decisions: Decisions,
@@ -130,7 +133,7 @@ def apply_decisions(
     kept, intended = np.array(table.kept, bool), table.intended.copy()
     reason = np.array(table.reason, dtype=object)
     kept[rows], intended[rows] = part.kept[mine], labels
-    reason[rows] = np.where(part.kept[mine], "kept by a person", "dropped by a person")
+    reason[rows] = np.where(part.kept[mine], BY_A_PERSON[True], BY_A_PERSON[False])
     scores = {name: np.array(v, np.float64) for name, v in table.scores.items()}
     moved = rows[labels != table.intended[rows]]
     if table.probs is not None and len(moved) and np.isfinite(table.probs[moved]).all():
@@ -173,9 +176,6 @@ class Decided:
     labels: np.ndarray      # int64 (N,): the class that each image counts as
     reasons: list[str]      # N
     changed: dict[str, int] # "kept", "dropped" and "relabelled": how many the person made so
-
-# %% ../../nbs/622_selection.decisions.ipynb #62200010
-BY_A_PERSON = {True: "kept by a person", False: "dropped by a person"}
 
 # %% ../../nbs/622_selection.decisions.ipynb #62200011
 def decide(

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Strip', 'Near', 'origin_of', 'one_generator', 'Classes', 'Mixes', 'image_name', 'Morph', 'checkpoints_of',
            'MakeImages', 'Files', 'decisions_home', 'Looking', 'Actions', 'Measures', 'Remembering', 'Results',
-           'opened', 'folded', 'ImageBrowser']
+           'opened', 'folded', 'BrowserPage', 'ImageBrowser']
 
 # %% ../../nbs/880_widgets.browser.ipynb #5c90be27
 from contextlib import contextmanager
@@ -480,7 +480,30 @@ def folded(
     return accordion
 
 # %% ../../nbs/880_widgets.browser.ipynb #dd58fa14
-class ImageBrowser(Results):
+class BrowserPage(Results):
+    "The parts of a browser, and how they are laid out."
+    def make_parts(self, side: int) -> None:
+        "Make the parts for images of `side` pixels."
+        self.filters, self.pages, self.bar = FilterBar(self), PageBar(self, side), DecideBar(self)
+        self.grid, self.card = Grid(self, side), Card(self)
+        self.cells = self.grid.cells
+        self.sides, self.near, self.morph = SideBySide(self), Near(self), Morph(self)
+        self.maker, self.files = MakeImages(self), Files(self)
+        self.more = folded({"Side by side": self.sides, "Closest real images": self.near,
+                            "Morph, classes, styles": self.morph, "Make new images": self.maker,
+                            "Save and load": self.files})
+    def lay_out(self) -> None:
+        "Put the parts below each other."
+        middle = widgets.HBox([self.grid.view, self.card.view])
+        self.build(self.filters.view, self.pages.view, self.bar.view, middle, self.work.view, self.more)
+    def render(self) -> None:
+        "Show the state."
+        parts = self.grid, self.filters, self.pages, self.bar, self.card, self.sides, self.near
+        with self.quietly():
+            for part in parts: part.sync()
+
+# %% ../../nbs/880_widgets.browser.ipynb #88000003
+class ImageBrowser(BrowserPage):
     "Pages of generated images: look, filter, compare, decide. `state` holds all, `decision` comes out."
     name, live_names = "browser", False
     def __init__(
@@ -506,22 +529,9 @@ class ImageBrowser(Results):
         self.homes = [decisions_home(source), decisions_home(other)]
         render = self.guard(lambda _: self.render())
         self.draw = Throttle(lambda: render(None))
-        self.filters, self.pages, self.bar = FilterBar(self), PageBar(self, side), DecideBar(self)
-        self.grid, self.card = Grid(self, side), Card(self)
-        self.cells = self.grid.cells
-        self.sides, self.near, self.morph = SideBySide(self), Near(self), Morph(self)
-        self.maker, self.files = MakeImages(self), Files(self)
-        self.more = folded({"Side by side": self.sides, "Closest real images": self.near,
-                            "Morph, classes, styles": self.morph, "Make new images": self.maker,
-                            "Save and load": self.files})
-        middle = widgets.HBox([self.grid.view, self.card.view])
+        self.make_parts(side)
         self.state.move(0)
-        self.build(self.filters.view, self.pages.view, self.bar.view, middle, self.work.view, self.more)
+        self.lay_out()
         self.guard(lambda _: self.recall())(None)
         self.state.refresh()
         self.render()
-    def render(self) -> None:
-        "Show the state."
-        parts = self.grid, self.filters, self.pages, self.bar, self.card, self.sides, self.near
-        with self.quietly():
-            for part in parts: part.sync()
