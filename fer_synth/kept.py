@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from PIL import Image
 from torch.utils.data import Dataset
 from .class_names import file_names
 from .config import write_atomic
@@ -22,6 +21,7 @@ from .experiment.results import Run
 from .experiment.work import final_labels
 from .records import check_new, new_folder
 from .report_facts import command_of
+from .runtime import to_picture
 from .selection.pools import read_selection
 from .settings import UserError
 from .words import measures_markdown, noun
@@ -89,9 +89,8 @@ def kept_files(kept: Kept, card: str) -> dict[str, bytes]:  # path -> content
     "Every file of an export, with class folders."
     folders, files = file_names(kept.classes), {}
     for image, label, name in zip(kept.images, kept.labels, kept.rows["id"].tolist()):
-        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
         png = io.BytesIO()
-        picture.save(png, "PNG")
+        to_picture(image).save(png, "PNG")
         files[f"{folders[kept.classes[label]]}/{name}.png"] = png.getvalue()
     table = kept_table(kept, list(files))
     return {**files, "images.csv": table.encode(), "README.md": card.encode()}

@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['pick_device', 'device_for_float64', 'tune_allocator', 'start', 'derive', 'rng', 'seeded', 'command_output',
            'cpu_name', 'gpu_name', 'git_commit', 'environment', 'peak_memory_gib', 'cache_folder', 'flatten_optimizer',
-           'restore_optimizer', 'save_tensors', 'load_tensors', 'half_precision', 'progress', 'image_grid']
+           'restore_optimizer', 'save_tensors', 'load_tensors', 'half_precision', 'progress', 'to_picture',
+           'image_grid']
 
 # %% ../nbs/040_runtime.ipynb #8a99bf2c
 import ctypes, hashlib, json, os, platform, resource, subprocess, sys
@@ -218,6 +219,11 @@ def progress(
     interval = 0.5 if sys.stderr.isatty() else 5.0
     return tqdm(steps, desc=f"{stage:<14}", total=total, initial=initial, disable=not show,
                 dynamic_ncols=True, mininterval=interval, leave=True, file=sys.stderr)
+
+# %% ../nbs/040_runtime.ipynb #412a2e70
+def to_picture(image: np.ndarray) -> Image.Image:  # uint8 (1, H, W) or (3, H, W)
+    "An image as a picture, grey or RGB."
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 # %% ../nbs/040_runtime.ipynb #b697a0fa
 def image_grid(

@@ -8,7 +8,6 @@ import csv, io
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from PIL import Image
 from torch import nn
 from ..class_names import file_names
 from ..config import RunConfig, write_atomic
@@ -19,7 +18,7 @@ from ..evaluation.degradations import blind_sentence
 from .generators import Drawing, needs_sources, newest_drawings
 from .work import Job, measure_generators, scores_of_candidates, trained_classifier
 from ..records import RunFolder
-from ..runtime import derive, start
+from ..runtime import derive, start, to_picture
 from ..selection.pools import Pool, weights_hash
 from ..selection.scores import make_scorer
 from ..settings import UserError, closest
@@ -115,7 +114,7 @@ def write_images(
     writer.writerow(["file", "class", *rows, "confidence", "predicted", *(f"p_{c}" for c in classes)])
     for i, (image, p) in enumerate(zip(images, probs)):
         name = f"{stem}-{i:05d}.png"
-        Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(out/name)
+        to_picture(image).save(out/name)
         facts = [column[i] for column in rows.values()]
         confidence, seen = f"{p[classes.index(class_name)]:.6f}", classes[p.argmax()]
         writer.writerow([name, class_name, *facts, confidence, seen, *(f"{v:.6f}" for v in p)])
